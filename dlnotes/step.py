@@ -98,12 +98,14 @@ class TrainStep:
         """
         samples = [len(batch[-1]) for batch in batches]
         self.optimizer.zero_grad()
-        total = torch.zeros((), device=self.device)
+        losses: list[Tensor] = []
         for batch, count in zip(batches, samples, strict=True):
-            loss = self._forward(batch)[0] * (count / sum(samples))
+            loss = self._forward(batch)[0]
+            if len(batches) > 1:  # a product by 1 would only cost time
+                loss = loss * (count / sum(samples))
             self.scaler.scale(loss).backward()
-            total += loss.detach()
-        logs = {"loss": total.item(), "samples": sum(samples), "skipped": 0}
+            losses.append(loss.detach())
+        logs = {"loss": sum(loss.item() for loss in losses), "samples": sum(samples), "skipped": 0}
         self._require_finite("loss", logs["loss"])
         self.scaler.unscale_(self.optimizer)
         if self.clip_norm is not None:

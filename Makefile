@@ -1,0 +1,55 @@
+# Two commands matter: `make book` and `make test`. Both set up .venv first, from constraints.txt.
+PYTHON ?= python3
+# The build of PyTorch on Linux: cpu, or what uv's --torch-backend takes (auto, cu130, ...).
+TORCH ?= cpu
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: book test lint serve notebooks chapter bench colab setup clean
+
+book: $(READY)  ## build both editions into _build/site
+	$(BIN)/python book/_tools/build_site.py
+
+test: lint  ## run every test, every notebook included
+	$(BIN)/python -m pytest --cov --cov-report=term --durations=15
+	$(BIN)/python -m pytest $(NBVAL) book
+
+NBVAL = -p no:cacheprovider --override-ini=addopts= --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout=60 --durations=0
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+serve: book  ## serve the book on http://127.0.0.1:$(PORT)
+	$(BIN)/python book/_tools/build_site.py --serve --port $(PORT)
+
+notebooks: $(READY)  ## run the notebooks and store their outputs; FILES=book/… for some of them
+	$(BIN)/python book/_tools/run_notebooks.py $(FILES)
+
+chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/name
+	$(BIN)/python book/_tools/new_chapter.py $(NAME)
+
+setup: $(READY)
+
+# PyTorch comes first and by its own rule: a plain `pip install torch` on Linux brings gigabytes of CUDA. pip finds a
+# CPU build only where one is offered to it; uv knows where PyTorch publishes them.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dlnotes needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(MAKE) torch-$(if $(filter cpu,$(TORCH)),cpu,uv)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+.PHONY: torch-cpu torch-uv
+torch-cpu:
+	$(BIN)/pip install --quiet -c constraints.txt "$$(grep ^torch== constraints.txt)+cpu" || $(MAKE) torch-uv
+torch-uv:
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend=$(TORCH) "$$(grep ^torch== constraints.txt)"
+
+clean:
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
