@@ -1,27 +1,15 @@
-r"""Optimizers, each a :class:`torch.optim.Optimizer` with torch's arguments and state dict."""
+r"""Optimizers, each with the arguments and the state dict of torch's of the same name."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT
+from torch.optim.optimizer import ParamsT
+
+from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one, check_not_negative
 
 
-def check_not_negative(**values: float) -> None:
-    r"""Raise ``ValueError`` for the first value that is negative or not a number, naming it.
-
-    >>> check_not_negative(lr=0.1, momentum=-1.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: momentum must be >= 0, got -1.0
-    """
-    for name, value in values.items():
-        if not value >= 0:  # also true for NaN
-            raise ValueError(f"{name} must be >= 0, got {value}")
-
-
-class SGD(Optimizer):
+class SGD(RuleOptimizer):
     r"""Stochastic gradient descent, with momentum and weight decay as options.
 
     With learning rate :math:`\eta`, momentum :math:`\mu`, dampening :math:`\tau`, weight decay
@@ -45,7 +33,7 @@ class SGD(Optimizer):
     Raises:
         ValueError: a hyper-parameter is negative or NaN, or Nesterov is asked for without momentum or with
             dampening.
-        RuntimeError: a gradient is sparse.
+        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
 
     Equal to :class:`torch.optim.SGD` step by step, and its ``state_dict`` loads either way. It has no
     ``foreach``, ``fused``, ``maximize`` and ``differentiable``.
@@ -71,37 +59,14 @@ class SGD(Optimizer):
         check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError(f"nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        super().__init__(params, defaults | {"weight_decay": weight_decay, "nesterov": nesterov})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        r"""Update every parameter that has a gradient; ``closure``, if given, recomputes the loss first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
-        return loss
-
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        if gradient.is_sparse:
-            raise RuntimeError("SGD does not support sparse gradients; set sparse=False in the embedding")
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        r"""The rule above."""
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         if group["momentum"]:
-            state = self.state[parameter]
             buffer = state.get("momentum_buffer")
             if buffer is None:
                 buffer = state["momentum_buffer"] = gradient.clone()
@@ -109,3 +74,278 @@ class SGD(Optimizer):
                 buffer.mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
             gradient = gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
         parameter.add_(gradient, alpha=-group["lr"])
+
+    def fused(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
+    ) -> bool:
+        r"""torch's kernel, once every buffer holds its first gradient."""
+        buffers = [state.get("momentum_buffer") for state in states] if group["momentum"] else []
+        if any(buffer is None for buffer in buffers):
+            return False
+        names = ("weight_decay", "momentum", "lr", "dampening", "nesterov")
+        options = {name: group[name] for name in names}
+        torch._fused_sgd_(parameters, gradients, buffers, **options, maximize=False, is_first_step=False)  # pyright: ignore
+        return True
+
+
+class Adagrad(RuleOptimizer):
+    r"""Adagrad: a learning rate of its own for every parameter, falling with the gradients it has seen.
+
+    .. math::
+        s_t = s_{t-1} + g_t^2, \qquad
+        \theta_{t+1} = \theta_t - \frac{\eta}{1 + (t-1)\gamma}\, \frac{g_t}{\sqrt{s_t} + \epsilon}
+
+    with :math:`g_t = \nabla L(\theta_t) + \lambda\theta_t` and learning-rate decay :math:`\gamma`.
+
+    Args:
+        params: parameters, or parameter groups.
+        lr: :math:`\eta`, default 0.01.
+        lr_decay: :math:`\gamma`, default 0.
+        weight_decay: :math:`\lambda`, default 0.
+        initial_accumulator_value: :math:`s_0`, default 0.
+        eps: :math:`\epsilon`, default 1e-10.
+
+    Raises:
+        ValueError: a hyper-parameter is negative or NaN.
+        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
+
+    Equal to :class:`torch.optim.Adagrad`, except that sparse gradients are refused.
+    Source: Duchi, Hazan and Singer, *Adaptive Subgradient Methods* (2011).
+
+    >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
+    >>> optimizer = Adagrad([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()  # a first step of 0.1, whatever the gradient's size
+    >>> w
+    tensor([ 0.9000, 99.9000], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+    ):
+        defaults = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
+        defaults["initial_accumulator_value"] = initial_accumulator_value
+        check_not_negative(**defaults)
+        super().__init__(params, defaults)
+        for group in self.param_groups:  # torch fills the state at once, so an unused parameter has one too
+            for parameter in group["params"]:
+                self.start(parameter, self.state[parameter], group)
+
+    def start(self, parameter: Tensor, state: State, group: Group) -> None:
+        r"""No step yet; the sum is the initial value."""
+        state["step"] = torch.zeros((), device=parameter.device)
+        state["sum"] = torch.full_like(parameter, group["initial_accumulator_value"], requires_grad=False)
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        r"""The rule above."""
+        state["step"] += 1
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        state["sum"].addcmul_(gradient, gradient)
+        rate = group["lr"] / (1 + (state["step"].item() - 1) * group["lr_decay"])
+        parameter.addcdiv_(gradient, state["sum"].sqrt().add_(group["eps"]), value=-rate)
+
+
+class RMSprop(RuleOptimizer):
+    r"""RMSProp: divide by a root mean square that forgets old gradients.
+
+    .. math::
+        v_t = \alpha v_{t-1} + (1-\alpha) g_t^2, \qquad
+        \theta_{t+1} = \theta_t - \eta\, \frac{g_t}{\sqrt{v_t} + \epsilon}
+
+    with :math:`g_t = \nabla L(\theta_t) + \lambda\theta_t`. Centred, :math:`v_t` is replaced by the variance
+    :math:`v_t - \bar g_t^2`, where :math:`\bar g_t = \alpha \bar g_{t-1} + (1-\alpha) g_t`. With momentum
+    :math:`\mu` the quotient feeds a buffer :math:`b_t = \mu b_{t-1} + g_t/(\sqrt{v_t}+\epsilon)`, and the step
+    is :math:`-\eta b_t`.
+
+    Args:
+        params: parameters, or parameter groups.
+        lr: :math:`\eta`, default 0.01.
+        alpha: :math:`\alpha`, default 0.99.
+        eps: :math:`\epsilon`, default 1e-8.
+        weight_decay: :math:`\lambda`, default 0.
+        momentum: :math:`\mu`, default 0.
+        centered: divide by the standard deviation, default False.
+
+    Raises:
+        ValueError: a hyper-parameter is negative or NaN.
+        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
+
+    Equal to :class:`torch.optim.RMSprop`.
+    Source: Tieleman and Hinton, *Neural Networks for Machine Learning*, lecture 6.5 (2012).
+
+    >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
+    >>> optimizer = RMSprop([w], lr=0.01)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()  # 0.01 / sqrt(1 - 0.99)
+    >>> w
+    tensor([ 0.9000, 99.9000], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+    ):
+        defaults = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
+        check_not_negative(**defaults)
+        super().__init__(params, defaults | {"centered": centered})
+
+    def start(self, parameter: Tensor, state: State, group: Group) -> None:
+        r"""No step yet; all averages are zero."""
+        state["step"] = torch.zeros((), device=parameter.device)
+        wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
+        state.update({name: torch.zeros_like(parameter) for name, used in wanted.items() if used})
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        r"""The rule above."""
+        state["step"] += 1
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        mean_square = state["square_avg"].mul_(group["alpha"])
+        mean_square.addcmul_(gradient, gradient, value=1 - group["alpha"])
+        if group["centered"]:
+            mean = state["grad_avg"].lerp_(gradient, 1 - group["alpha"])
+            mean_square = mean_square.addcmul(mean, mean, value=-1)
+        divisor = mean_square.sqrt().add_(group["eps"])
+        if group["momentum"]:
+            buffer = state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(gradient, divisor)
+            parameter.add_(buffer, alpha=-group["lr"])
+        else:
+            parameter.addcdiv_(gradient, divisor, value=-group["lr"])
+
+
+class Adam(RuleOptimizer):
+    r"""Adam: momentum over RMSProp, both corrected for having started at zero.
+
+    .. math::
+        m_t = \beta_1 m_{t-1} + (1-\beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1-\beta_2) g_t^2
+
+    .. math::
+        \theta_{t+1} = \theta_t - \eta\,
+        \frac{m_t / (1-\beta_1^t)}{\sqrt{v_t / (1-\beta_2^t)} + \epsilon}
+
+    with :math:`g_t = \nabla L(\theta_t) + \lambda\theta_t`. AMSGrad divides by the root of the largest
+    :math:`v` so far.
+
+    Args:
+        params: parameters, or parameter groups.
+        lr: :math:`\eta`, default 1e-3.
+        betas: :math:`(\beta_1, \beta_2)`, default (0.9, 0.999).
+        eps: :math:`\epsilon`, default 1e-8.
+        weight_decay: :math:`\lambda`, default 0; part of the gradient (:class:`AdamW` decouples it).
+        amsgrad: the AMSGrad variant, default False.
+
+    Raises:
+        ValueError: a hyper-parameter is out of range.
+        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
+
+    Equal to :class:`torch.optim.Adam`. Sources: Kingma and Ba, *Adam* (2015), algorithm 1; Reddi, Kale and Kumar,
+    *On the Convergence of Adam and Beyond* (2018), algorithm 2.
+
+    >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
+    >>> optimizer = Adam([w], lr=0.1)
+    >>> (w**2).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([ 0.9000, 99.9000], requires_grad=True)
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+    ):
+        check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
+        check_below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, defaults | {"decoupled_weight_decay": self.decoupled})
+
+    def start(self, parameter: Tensor, state: State, group: Group) -> None:
+        r"""No step yet; both averages are zero."""
+        state["step"] = torch.zeros((), device=parameter.device)
+        names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        state.update({name: torch.zeros_like(parameter) for name in names})
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        r"""The rule above."""
+        state["step"] += 1
+        t, (beta1, beta2) = state["step"].item(), group["betas"]
+        if self.decoupled:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        elif group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        mean = state["exp_avg"].lerp_(gradient, 1 - beta1)
+        square = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        if group["amsgrad"]:
+            square = torch.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
+        divisor = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(group["eps"])
+        parameter.addcdiv_(mean, divisor, value=-group["lr"] / (1 - beta1**t))
+
+    def fused(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
+    ) -> bool:
+        r"""torch's kernel for the same rule."""
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+        averages, squares, largest, steps = ([state[n] for state in states if n in state] for n in names)
+        torch._foreach_add_(steps, 1)  # pyright: ignore
+        kernel = torch._fused_adamw_ if self.decoupled else torch._fused_adam_  # pyright: ignore
+        beta1, beta2 = group["betas"]
+        options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad")}
+        lists = (list(parameters), list(gradients), averages, squares, largest, steps)
+        kernel(*lists, **options, beta1=beta1, beta2=beta2, maximize=False)  # pyright: ignore
+        return True
+
+
+class AdamW(Adam):
+    r"""Adam with weight decay taken out of the gradient: :math:`\theta \leftarrow (1-\eta\lambda)\theta` first.
+
+    In :class:`Adam` the decay :math:`\lambda\theta` is part of :math:`g_t` and so is divided by
+    :math:`\sqrt{v_t}`; here every parameter shrinks by the same factor in each step, whatever its gradients.
+
+    Args:
+        params, lr, betas, eps, amsgrad: as for :class:`Adam`.
+        weight_decay: :math:`\lambda`, default 0.01.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as for :class:`Adam`.
+
+    Equal to :class:`torch.optim.AdamW`. Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*
+    (2019), algorithm 2.
+
+    >>> w = torch.tensor([1.0], requires_grad=True)
+    >>> w.grad = torch.zeros(1)
+    >>> AdamW([w], lr=0.1, weight_decay=0.5).step()
+    >>> w
+    tensor([0.9500], requires_grad=True)
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)

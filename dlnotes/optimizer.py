@@ -1,0 +1,135 @@
+r"""What all optimizers share: groups, checks, and the choice between the readable rule and torch's fused kernel."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT
+
+Group = dict[str, Any]
+State = dict[str, Any]
+FUSED_DEVICES = ("cpu", "cuda")
+
+
+def check_not_negative(**values: float) -> None:
+    r"""Raise ``ValueError`` for the first value that is negative or not a number, naming it.
+
+    >>> check_not_negative(lr=0.1, momentum=-1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: momentum must be >= 0, got -1.0
+    """
+    for name, value in values.items():
+        if not value >= 0:  # also true for NaN
+            raise ValueError(f"{name} must be >= 0, got {value}")
+
+
+def check_below_one(**values: float) -> None:
+    r"""Raise ``ValueError`` for the first value outside [0, 1), naming it.
+
+    >>> check_below_one(alpha=1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: alpha must be in [0, 1), got 1.0
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+class RuleOptimizer(Optimizer):
+    r"""An optimizer given by a rule for one parameter, ``update``, and perhaps a kernel for many, ``fused``.
+
+    A subclass writes its rule in ``update`` as readable in-place operations. Where torch has a kernel for the same
+    rule the subclass calls it in ``fused``; ``step`` prefers it when all parameters of a group are contiguous and
+    share one type and one device that the kernels know. Tests prove the two equal.
+
+    Args:
+        params: parameters, or parameter groups, as for every torch optimizer.
+        defaults: the hyper-parameters of a group that does not name its own.
+
+    Raises:
+        TypeError: a parameter is not of a real floating type.
+        ValueError: a loaded state has torch's ``maximize`` set, which these optimizers lack.
+        RuntimeError: a gradient is sparse.
+
+    A NaN or infinite gradient spreads to the parameter, as in torch; the training step of this package refuses to
+    make such an update.
+
+    >>> class SignDescent(RuleOptimizer):
+    ...     def update(self, parameter, gradient, state, group):
+    ...         parameter.add_(gradient.sign(), alpha=-group["lr"])
+    >>> w = torch.tensor([1.0, -2.0], requires_grad=True)
+    >>> (w**2).sum().backward()
+    >>> SignDescent([w], {"lr": 0.5}).step()
+    >>> w
+    tensor([ 0.5000, -1.5000], requires_grad=True)
+    """
+
+    def __init__(self, params: ParamsT, defaults: Mapping[str, Any]):
+        super().__init__(params, dict(defaults))
+
+    def add_param_group(self, param_group: Group) -> None:
+        r"""Add a group of parameters; what it does not set comes from the defaults."""
+        super().add_param_group(param_group)
+        for parameter in self.param_groups[-1]["params"]:
+            if not parameter.is_floating_point():
+                raise TypeError(f"parameters must be of a real floating type, got {parameter.dtype}")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        r"""Take over a state of this optimizer or of torch's of the same name."""
+        if any(group.get("maximize") for group in state_dict["param_groups"]):
+            raise ValueError(f"{type(self).__name__} has no maximize, which the state sets: negate the loss instead")
+        super().load_state_dict(dict(state_dict))
+        for parameter, state in self.state.items():
+            if "step" in state:  # the fused kernels count on the parameter's device
+                state["step"] = torch.as_tensor(state["step"], dtype=torch.float32, device=parameter.device)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # pyright: ignore
+        r"""Update every parameter that has a gradient; ``closure``, if given, recomputes the loss first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters]
+            if any(gradient.is_sparse for gradient in gradients):
+                name = type(self).__name__
+                raise RuntimeError(f"{name} does not support sparse gradients; set sparse=False in the embedding")
+            states = [self.state[p] for p in parameters]
+            for parameter, state in zip(parameters, states, strict=True):
+                if not state:
+                    self.start(parameter, state, group)
+            if not (fusible(parameters, gradients) and self.fused(parameters, gradients, states, group)):
+                for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
+                    self.update(parameter, gradient, state, group)
+        return loss
+
+    def start(self, parameter: Tensor, state: State, group: Group) -> None:
+        r"""Fill the state of a parameter before its first update."""
+
+    @abstractmethod
+    def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
+        r"""Update one parameter, and its state, in place."""
+
+    def fused(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
+    ) -> bool:
+        r"""Update all at once by a kernel of torch's, and return True; or return False where there is none."""
+        return False
+
+
+def fusible(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
+    r"""Whether torch's fused kernels may take these: contiguous, of one type, on one device they know.
+
+    >>> fusible([torch.zeros(2, 3)], [torch.zeros(2, 3)]), fusible([torch.zeros(2, 3).t()], [torch.zeros(3, 2)])
+    (True, False)
+    """
+    if not parameters or parameters[0].device.type not in FUSED_DEVICES:
+        return False
+    device, dtype = parameters[0].device, parameters[0].dtype
+    return all(t.device == device and t.dtype == dtype and t.is_contiguous() for t in [*parameters, *gradients])
