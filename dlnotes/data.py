@@ -1,0 +1,186 @@
+r"""Small data sets that need no download: scikit-learn's breast cancer, handwritten digits and two moons.
+
+Every function returns a `Split`: a training part and a held-out part, drawn with a fixed seed so that each
+class keeps its share, and standardised with numbers measured on the training part alone.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from sklearn.datasets import load_breast_cancer, load_digits, make_moons
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    r"""A data set in two parts, standardised: :math:`x_{ij} = (\text{raw}_{ij} - \mu_j) / s_j`.
+
+    The mean :math:`\mu_j` and the standard deviation :math:`s_j` come from the training rows alone: the
+    held-out rows stand for data not seen yet, so nothing may be learnt from them.
+
+    Attributes:
+        x_train: training inputs, shape (train, features).
+        y_train: training labels, shape (train,).
+        x_test: held-out inputs, shape (test, features).
+        y_test: held-out labels, shape (test,).
+        mean: :math:`\mu`, what was subtracted, shape (features,).
+        std: :math:`s`, what was divided by, shape (features,); ``x_train * std + mean`` is the raw data.
+        feature_names: one name a column.
+        class_names: one name a class, the place in the tuple being the label.
+    """
+
+    x_train: Float[Tensor, "train features"]
+    y_train: Shaped[Tensor, " train"]
+    x_test: Float[Tensor, "test features"]
+    y_test: Shaped[Tensor, " test"]
+    mean: Float[Tensor, " features"]
+    std: Float[Tensor, " features"]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> "Split":
+        r"""The same split with every tensor on ``device``.
+
+        >>> moons().to("cpu").x_train.device
+        device(type='cpu')
+        """
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def breast_cancer(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = torch.float32) -> Split:
+    r"""569 breast tumours, 30 measurements of their cell nuclei each; label 1 means malignant.
+
+    The positive class is the one looked for. scikit-learn stores the labels the other way round (1 = benign).
+
+    Args:
+        test_fraction: share of each class that is held out.
+        seed: which rows are held out.
+        dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type as losses want them.
+
+    Raises:
+        ValueError: ``test_fraction`` leaves one part without a class.
+
+    Source: Street, Wolberg and Mangasarian, *Nuclear feature extraction for breast tumor diagnosis* (1993).
+
+    >>> data = breast_cancer()
+    >>> data.x_train.shape, data.x_test.shape
+    (torch.Size([427, 30]), torch.Size([142, 30]))
+    >>> data.feature_names[0], data.class_names
+    ('mean radius', ('benign', 'malignant'))
+    """
+    raw = cast(Any, load_breast_cancer())
+    names = tuple(str(name) for name in raw.feature_names)
+    y = torch.as_tensor(1 - raw.target).to(dtype)
+    return _split(raw.data, y, names, ("benign", "malignant"), test_fraction, seed, dtype)
+
+
+def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = torch.float32) -> Split:
+    r"""1797 handwritten digits of 8 × 8 pixels, flattened to 64 features; labels 0 to 9 as integers.
+
+    All pixels share one mean and one standard deviation: some pixels at the rim are nearly constant, and
+    dividing each by its own tiny spread would turn a speck into the loudest feature.
+    ``x.view(-1, 1, 8, 8)`` gives images.
+
+    Args:
+        test_fraction: share of each class that is held out.
+        seed: which rows are held out.
+        dtype: type of the inputs; the labels are ``torch.int64`` as cross-entropy wants them.
+
+    Raises:
+        ValueError: ``test_fraction`` leaves one part without a class.
+
+    Source: Alpaydin and Kaynak, *Optical recognition of handwritten digits* (UCI, 1998), its test part.
+
+    >>> data = digits()
+    >>> data.x_train.shape, data.y_train.dtype
+    (torch.Size([1347, 64]), torch.int64)
+    """
+    raw = cast(Any, load_digits())
+    names = tuple(str(name) for name in raw.feature_names)
+    classes = tuple(str(label) for label in range(10))
+    return _split(raw.data, torch.as_tensor(raw.target), names, classes, test_fraction, seed, dtype, shared=True)
+
+
+def moons(
+    n: int = 400,
+    *,
+    noise: float = 0.2,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Split:
+    r"""Two interleaving half circles in the plane: two classes that no straight line separates.
+
+    Args:
+        n: number of points, both classes together.
+        noise: standard deviation of the Gaussian noise added to each raw coordinate.
+        test_fraction: share of each class that is held out.
+        seed: draws the points and chooses which are held out.
+        dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type.
+
+    Raises:
+        ValueError: ``n`` below 4, ``noise`` below 0, or ``test_fraction`` leaves one part without a class.
+
+    >>> data = moons(200)
+    >>> data.x_train.shape, data.y_train.mean()
+    (torch.Size([150, 2]), tensor(0.5000))
+    """
+    if n < 4:
+        raise ValueError(f"n must be at least 4, two points a class, got {n}")
+    if noise < 0:
+        raise ValueError(f"noise must be at least 0, got {noise}")
+    x, y = cast("tuple[Any, Any]", make_moons(n, noise=noise, random_state=seed))
+    labels = torch.as_tensor(y).to(dtype)
+    return _split(x, labels, ("x1", "x2"), ("upper moon", "lower moon"), test_fraction, seed, dtype)
+
+
+def _split(
+    raw: np.ndarray,
+    y: Tensor,
+    feature_names: tuple[str, ...],
+    class_names: tuple[str, ...],
+    test_fraction: float,
+    seed: int,
+    dtype: torch.dtype,
+    *,
+    shared: bool = False,
+) -> Split:
+    r"""Hold out ``test_fraction`` of each class, standardise by the rest; ``shared``: all columns alike."""
+    x = torch.as_tensor(raw, dtype=torch.float64)  # statistics in float64, rounded once at the end
+    generator = torch.Generator().manual_seed(seed)
+    train, test = _stratified(y, test_fraction, generator)
+    part = x[train]
+    if shared:
+        mean, std = part.mean().repeat(x.shape[1]), part.std(correction=0).repeat(x.shape[1])
+    else:
+        mean, std = part.mean(dim=0), part.std(dim=0, correction=0)  # (features,)
+    x = ((x - mean) / std).to(dtype)
+    return Split(x[train], y[train], x[test], y[test], mean.to(dtype), std.to(dtype), feature_names, class_names)
+
+
+def _stratified(y: Tensor, test_fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    r"""Indices of the training and of the held-out rows, each class split in the same proportion."""
+    train: list[Tensor] = []
+    test: list[Tensor] = []
+    for label in y.unique():
+        rows = torch.nonzero(y == label).flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        held_out = round(test_fraction * len(rows))
+        if not 0 < held_out < len(rows):
+            raise ValueError(
+                f"test_fraction must leave every class a row in both parts, got {test_fraction}"
+                f" (class {label.item():g} has {len(rows)} rows)"
+            )
+        test.append(rows[:held_out])
+        train.append(rows[held_out:])
+    return _shuffled(train, generator), _shuffled(test, generator)
+
+
+def _shuffled(groups: list[Tensor], generator: torch.Generator) -> Tensor:
+    r"""Rows grouped by class in one random order, so that a slice is a fair sample."""
+    rows = torch.cat(groups)
+    return rows[torch.randperm(len(rows), generator=generator)]

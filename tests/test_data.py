@@ -1,0 +1,111 @@
+r"""The data sets: what is held out, what is measured on which part, and that bad input is refused."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.preprocessing import StandardScaler
+
+from dlnotes.data import breast_cancer, digits, moons
+
+ALL = [breast_cancer, digits, moons]
+
+
+@pytest.mark.parametrize("load", ALL)
+def test_same_seed_same_split_other_seed_another(load):
+    first, again, other = load(), load(), load(seed=1)
+    torch.testing.assert_close(first.x_test, again.x_test, rtol=0, atol=0)
+    torch.testing.assert_close(first.y_train, again.y_train, rtol=0, atol=0)
+    assert not torch.equal(first.x_test, other.x_test)
+
+
+@pytest.mark.parametrize("load", ALL)
+def test_each_class_keeps_its_share(load):
+    data = load(test_fraction=0.25)
+    for label in range(len(data.class_names)):
+        held_out, kept = int((data.y_test == label).sum()), int((data.y_train == label).sum())
+        assert abs(held_out - 0.25 * (held_out + kept)) <= 0.5
+
+
+@pytest.mark.parametrize(("load", "source"), [(breast_cancer, load_breast_cancer), (digits, load_digits)])
+def test_the_two_parts_are_the_whole_and_do_not_overlap(load, source):
+    data = load(dtype=torch.float64)
+    both = torch.cat([data.x_train, data.x_test]) * data.std + data.mean
+    raw = torch.as_tensor(source().data)
+    for j in (0, 20):  # the same multiset of values, column by column
+        torch.testing.assert_close(both[:, j].sort().values, raw[:, j].sort().values)
+    ours = sorted(map(tuple, both.round(decimals=6).tolist()))
+    assert ours == sorted(map(tuple, raw.round(decimals=6).tolist()))
+
+
+@pytest.mark.parametrize("load", [breast_cancer, moons])
+def test_standardised_on_the_training_part_alone(load):
+    data = load(dtype=torch.float64)
+    zero, one = torch.zeros_like(data.mean), torch.ones_like(data.std)
+    torch.testing.assert_close(data.x_train.mean(dim=0), zero, rtol=0, atol=1e-12)
+    torch.testing.assert_close(data.x_train.std(dim=0, correction=0), one, rtol=0, atol=1e-12)
+    assert data.x_test.mean(dim=0).abs().max() > 1e-3  # not zero: it had no say in the mean
+
+
+def test_standardisation_equals_scikit_learns():
+    data = breast_cancer(dtype=torch.float64)
+    raw_train = data.x_train * data.std + data.mean
+    raw_test = data.x_test * data.std + data.mean
+    scaler = StandardScaler().fit(raw_train.numpy())
+    np.testing.assert_allclose(scaler.transform(raw_test.numpy()), data.x_test.numpy(), atol=1e-9)
+
+
+def test_digits_share_one_mean_and_one_deviation():
+    data = digits()
+    assert data.mean.unique().numel() == 1
+    assert data.std.unique().numel() == 1
+    assert data.x_train.mean().abs() < 1e-5
+    assert data.x_train.std() == pytest.approx(1, abs=1e-3)
+    assert data.x_train.abs().max() < 3  # no speck is blown up
+
+
+def test_label_one_is_malignant():
+    data = breast_cancer()
+    assert int(data.y_train.sum() + data.y_test.sum()) == 212  # malignant tumours in the whole set
+    size = data.feature_names.index("mean radius")
+    assert data.x_train[data.y_train == 1, size].mean() > data.x_train[data.y_train == 0, size].mean()
+
+
+def test_rows_are_shuffled():
+    labels = breast_cancer().y_train
+    assert 0.2 < labels[:100].mean() < 0.6  # sorted by class it would be 0
+
+
+@pytest.mark.parametrize("load", ALL)
+def test_types_and_names(load):
+    data = load()
+    assert data.x_train.dtype == torch.float32
+    assert data.y_train.dtype == (torch.int64 if load is digits else torch.float32)
+    assert len(data.feature_names) == data.x_train.shape[1]
+    assert data.x_train.device.type == "cpu"
+
+
+def test_to_moves_every_tensor():
+    moved = moons().to("meta")
+    assert {moved.x_train.device.type, moved.y_test.device.type, moved.std.device.type} == {"meta"}
+    assert moved.feature_names == ("x1", "x2")
+
+
+@pytest.mark.parametrize("fraction", [-0.5, 0.0, 1.0, 1.5, 0.0001])
+def test_a_part_without_a_class_is_refused(fraction):
+    with pytest.raises(ValueError, match=rf"test_fraction .* got {fraction}"):
+        breast_cancer(test_fraction=fraction)
+
+
+def test_moons_refuses_bad_numbers():
+    with pytest.raises(ValueError, match=r"n must be at least 4.*got 3"):
+        moons(3)
+    with pytest.raises(ValueError, match=r"noise must be at least 0, got -1.0"):
+        moons(noise=-1.0)
+
+
+def test_moons_without_noise_lie_on_two_half_circles():
+    data = moons(100, noise=0.0, dtype=torch.float64)
+    raw = data.x_train * data.std + data.mean
+    upper = raw[data.y_train == 0]
+    torch.testing.assert_close(upper.norm(dim=1), torch.ones(len(upper), dtype=torch.float64))
