@@ -85,27 +85,38 @@ def collect(hooks: Sequence[Hook]) -> dict[str, list[Callable[["Runner"], None]]
     return {point: [getattr(hook, point) for hook in ordered if hasattr(hook, point)] for point in POINTS}
 
 
-def better(value: float, best: float, mode: str, min_delta: float = 0.0) -> bool:
-    r"""Whether ``value`` improves on ``best`` by more than ``min_delta``; a NaN never does.
+class Best:
+    r"""The best value so far of one of the validation's results, called ``monitor``.
 
-    >>> better(0.4, 0.5, "min"), better(0.4, 0.5, "max"), better(float("nan"), 0.5, "min")
-    (True, False, False)
-    """
-    return value < best - min_delta if mode == "min" else value > best + min_delta
-
-
-def worst(mode: str) -> float:
-    r"""What every value improves on.
+    Args:
+        monitor: its name, such as ``"val_loss"``.
+        mode: ``"min"`` if smaller is better, ``"max"`` if larger.
+        min_delta: the least change that counts as an improvement, default 0.
 
     Raises:
-        ValueError: ``mode`` is neither ``"min"`` nor ``"max"``.
+        ValueError: ``mode`` is neither, or ``min_delta`` is negative.
 
-    >>> worst("min")
-    inf
+    >>> best = Best("val_loss", "min")
+    >>> [best.improves({"val_loss": value}) for value in (0.5, 0.4, 0.45, float("nan"))]
+    [True, True, False, False]
     """
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-    return math.inf if mode == "min" else -math.inf
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"min_delta must be >= 0, got {min_delta}")
+        self.monitor, self.sign, self.min_delta = monitor, -1 if mode == "min" else 1, min_delta
+        self.value = -self.sign * math.inf
+
+    def improves(self, metrics: dict[str, float]) -> bool:
+        r"""Whether the new value is better, and if so remember it; a ``KeyError`` lists what there is."""
+        if self.monitor not in metrics:
+            raise KeyError(f"monitor: no {self.monitor!r} in the validation's results, which are {sorted(metrics)}")
+        improved = self.sign * metrics[self.monitor] > self.sign * self.value + self.min_delta
+        if improved:
+            self.value = metrics[self.monitor]
+        return improved
 
 
 class Progress(Hook):
@@ -120,12 +131,8 @@ class Progress(Hook):
 
     def before_train_iter(self, runner: "Runner") -> None:  # not before_train_epoch: a run may resume inside one
         if self.bar is None:
-            self.bar = tqdm(
-                total=runner.iterations_per_epoch,
-                initial=runner.iteration_in_epoch,
-                desc=f"epoch {runner.epoch + 1}",
-                leave=False,
-            )
+            name, start = f"epoch {runner.epoch + 1}", runner.iteration_in_epoch
+            self.bar = tqdm(desc=name, total=runner.iterations_per_epoch, initial=start, leave=False)
 
     def after_train_iter(self, runner: "Runner") -> None:
         if self.bar is not None:
@@ -176,7 +183,7 @@ class Checkpoint(Hook):
         ValueError: ``every`` or ``mode`` is out of range.
         KeyError: the validation gives no value named ``monitor``.
 
-    >>> Checkpoint("run", monitor="val_accuracy", mode="max").best
+    >>> Checkpoint("run", monitor="val_accuracy", mode="max").best.value
     -inf
     """
 
@@ -185,40 +192,27 @@ class Checkpoint(Hook):
     def __init__(self, folder: str | Path, *, every: int | None = None, monitor: str | None = None, mode: str = "min"):
         if every is not None and every < 1:
             raise ValueError(f"every must be >= 1 or None, got {every}")
-        self.folder, self.every, self.monitor, self.mode = Path(folder), every, monitor, mode
-        self.best = worst(mode)
+        self.folder, self.every = Path(folder), every
+        self.best = None if monitor is None else Best(monitor, mode)
 
     def after_train_iter(self, runner: "Runner") -> None:
         if self.every and runner.iteration % self.every == 0:
             runner.save(self.folder / "last.pt")
 
     def after_val_epoch(self, runner: "Runner") -> None:
-        if self.monitor is not None:
-            value = monitored(runner.metrics, self.monitor)
-            if better(value, self.best, self.mode):
-                self.best = value
-                weights = {"model": runner.step.model.state_dict(), "metrics": dict(runner.metrics)}
-                checkpoint.save(self.folder / "best.pt", weights | {"epoch": runner.epoch + 1})
+        if self.best is not None and self.best.improves(runner.metrics):
+            weights = {"model": runner.step.model.state_dict(), "metrics": dict(runner.metrics)}
+            checkpoint.save(self.folder / "best.pt", weights | {"epoch": runner.epoch + 1})
 
     def after_train_epoch(self, runner: "Runner") -> None:
         runner.save(self.folder / "last.pt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {} if self.best is None else {"best": self.best.value}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best = state["best"]
-
-
-def monitored(metrics: dict[str, float], name: str) -> float:
-    r"""The value called ``name``, or a ``KeyError`` that lists what there is.
-
-    >>> monitored({"val_loss": 0.5}, "val_loss")
-    0.5
-    """
-    if name not in metrics:
-        raise KeyError(f"monitor: no {name!r} in the validation's results, which are {sorted(metrics)}")
-    return metrics[name]
+        if self.best is not None:
+            self.best.value = state["best"]
 
 
 class EarlyStopping(Hook):
@@ -243,25 +237,18 @@ class EarlyStopping(Hook):
     def __init__(self, monitor: str = "val_loss", patience: int = 5, *, mode: str = "min", min_delta: float = 0.0):
         if patience < 1:
             raise ValueError(f"patience must be >= 1, got {patience}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta must be >= 0, got {min_delta}")
-        self.monitor, self.patience, self.mode, self.min_delta = monitor, patience, mode, min_delta
-        self.best, self.bad = worst(mode), 0
+        self.best, self.patience, self.bad = Best(monitor, mode, min_delta), patience, 0
 
     def after_val_epoch(self, runner: "Runner") -> None:
-        value = monitored(runner.metrics, self.monitor)
-        if better(value, self.best, self.mode, self.min_delta):
-            self.best, self.bad = value, 0
-        else:
-            self.bad += 1
+        self.bad = 0 if self.best.improves(runner.metrics) else self.bad + 1
         if self.bad >= self.patience:
-            runner.stop(f"{self.monitor} has not improved for {self.bad} validations")
+            runner.stop(f"{self.best.monitor} has not improved for {self.bad} validations")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "bad": self.bad}
+        return {"best": self.best.value, "bad": self.bad}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.bad = state["best"], state["bad"]
+        self.best.value, self.bad = state["best"], state["bad"]
 
 
 class EMA(Hook):
@@ -270,8 +257,7 @@ class EMA(Hook):
     .. math:: \bar\theta_t = d\,\bar\theta_{t-1} + (1-d)\,\theta_t, \qquad \bar\theta_0 = \theta_0
 
     During validation the model holds :math:`\bar\theta`, so the averaged weights are what is measured and what
-    ``best.pt`` keeps; training goes on with :math:`\theta`. Buffers (running statistics) are not averaged: the
-    model's own are used.
+    ``best.pt`` keeps; training goes on with :math:`\theta`. Buffers (running statistics) are the model's own.
 
     Args:
         decay: :math:`d` in [0, 1), default 0.999.
@@ -291,29 +277,21 @@ class EMA(Hook):
         self.decay = decay
         self.averages: list[Tensor] = []
 
-    def _swap(self, runner: "Runner") -> None:
-        for average, parameter in zip(self.averages, runner.step.model.parameters(), strict=True):
-            average.data, parameter.data = parameter.data, average.data
-
     def before_train(self, runner: "Runner") -> None:
         parameters = list(runner.step.model.parameters())
         if not self.averages:
             self.averages = [parameter.detach().clone() for parameter in parameters]
-        pairs = zip(self.averages, parameters, strict=True)
-        self.averages = [average.to(parameter) for average, parameter in pairs]
+        self.averages = [average.to(like) for average, like in zip(self.averages, parameters, strict=True)]
 
     @torch.no_grad()
     def after_train_iter(self, runner: "Runner") -> None:
-        parameters = list(runner.step.model.parameters())
-        torch._foreach_lerp_(self.averages, parameters, 1 - self.decay)  # pyright: ignore
+        torch._foreach_lerp_(self.averages, list(runner.step.model.parameters()), 1 - self.decay)  # pyright: ignore
 
     def before_val(self, runner: "Runner") -> None:
-        if self.averages:
-            self._swap(runner)
+        for average, parameter in zip(self.averages, runner.step.model.parameters(), strict=bool(self.averages)):
+            average.data, parameter.data = parameter.data, average.data
 
-    def after_val(self, runner: "Runner") -> None:
-        if self.averages:
-            self._swap(runner)
+    after_val = before_val  # the same exchange gives the trained weights back
 
     def state_dict(self) -> dict[str, Any]:
         return {"averages": self.averages}

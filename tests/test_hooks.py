@@ -193,7 +193,7 @@ def test_ema_weights_are_the_best_weights(tmp_path):
     ("make", "message"),
     [
         (lambda: Checkpoint("x", every=0), "every must be >= 1 or None, got 0"),
-        (lambda: Checkpoint("x", mode="best"), "mode must be 'min' or 'max', got 'best'"),
+        (lambda: Checkpoint("x", monitor="a", mode="best"), "mode must be 'min' or 'max', got 'best'"),
         (lambda: EarlyStopping(patience=0), "patience must be >= 1, got 0"),
         (lambda: EarlyStopping(min_delta=-1.0), "min_delta must be >= 0, got -1.0"),
         (lambda: EMA(decay=1.0), r"decay must be in \[0, 1\), got 1.0"),
