@@ -1,0 +1,97 @@
+// What the pages do: appearance, remembered language, menu on phones, contents that follow, copy buttons.
+(() => {
+  "use strict";
+  const root = document.documentElement, body = document.body;
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const remember = (key, value) => { try { localStorage.setItem(key, value); } catch {} };
+
+  // Appearance: as the system, light, dark, and round again.
+  const mode = document.querySelector(".mode"), night = matchMedia("(prefers-color-scheme: dark)");
+  const show = () => {
+    const chosen = root.dataset.mode;
+    root.dataset.theme = chosen === "auto" ? (night.matches ? "dark" : "light") : chosen;
+    mode.title = mode.dataset.label + mode.dataset[chosen];
+    mode.setAttribute("aria-label", mode.title);
+  };
+  mode.addEventListener("click", () => {
+    root.dataset.mode = { auto: "light", light: "dark", dark: "auto" }[root.dataset.mode];
+    remember("dlnotes-mode", root.dataset.mode);
+    show();
+  });
+  night.addEventListener("change", show);
+  show();
+
+  // The language switch keeps the place on the page, and the entrance remembers the choice.
+  all("[data-edition]").forEach((link) => link.addEventListener("click", () => {
+    remember("dlnotes-edition", link.dataset.edition);
+    link.search = location.search;
+    link.hash = location.hash;
+  }));
+
+  // Chapters on a phone.
+  const menu = document.querySelector(".menu");
+  const open = (state) => {
+    body.classList.toggle("menu-open", state);
+    menu.setAttribute("aria-expanded", state);
+  };
+  menu.addEventListener("click", () => open(!body.classList.contains("menu-open")));
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && body.classList.contains("menu-open")) { open(false); menu.focus(); }
+  });
+
+  // Contents: always open beside the text, folded above it.
+  const contents = document.querySelector(".contents"), wide = matchMedia("(min-width: 75.01rem)");
+  if (contents) {
+    const fit = () => { contents.open = wide.matches; };
+    wide.addEventListener("change", fit);
+    fit();
+    const links = new Map(all(".contents a[href^='#']").map((a) => [decodeURIComponent(a.hash.slice(1)), a]));
+    const headings = all("article section[id]").filter((section) => links.has(section.id));
+    const follow = () => {
+      const here = headings.filter((section) => section.getBoundingClientRect().top < 120).pop();
+      links.forEach((a, id) => a.classList.toggle("here", !!here && id === here.id));
+    };
+    addEventListener("scroll", follow, { passive: true });
+    follow();
+  }
+
+  // Copy buttons, where the browser allows copying.
+  if (navigator.clipboard) all("article div.highlight").forEach((block) => {
+    if (block.closest(".cell_output")) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = body.dataset.copy;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(block.querySelector("pre").innerText.trimEnd());
+      button.textContent = body.dataset.copied;
+      setTimeout(() => { button.textContent = body.dataset.copy; }, 1500);
+    });
+    block.append(button);
+  });
+
+  // A wide table scrolls in a box of its own; whatever scrolls can be reached with the keyboard.
+  all("article table").forEach((table) => {
+    if (table.closest(".output, .dln-explorer")) return;
+    const box = document.createElement("div");
+    box.className = "table-scroll";
+    table.replaceWith(box);
+    box.append(table);
+  });
+  const reach = () => {
+    all("span.math mjx-container").forEach((formula) => {
+      formula.classList.remove("wide");
+      const line = formula.closest("p, li, td, th, dd, figcaption, div");
+      formula.classList.toggle("wide", formula.getBoundingClientRect().width > line.clientWidth + 1);
+    });
+    all("pre, .table-scroll, .output.text_html, .dln-drawing, mjx-container").forEach((box) => {
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else if (box.tabIndex === 0) box.removeAttribute("tabindex");
+    });
+  };
+  addEventListener("resize", reach);
+  addEventListener("load", () => {
+    reach();
+    if (window.MathJax) MathJax.startup.promise.then(reach);
+  });
+})();

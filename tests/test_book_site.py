@@ -1,0 +1,622 @@
+"""The built book in a browser: every page of both editions, as a reader meets it.
+
+Needs Chromium and its driver. Where they are missing the tests are skipped, or fail with DLNOTES_REQUIRE_BROWSER=1.
+DLNOTES_SITE names a site that is already built; otherwise the book is built first.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "book" / "_tools"), str(ROOT / "book" / "_ext")]  # scripts beside the book, no package
+
+import build_site  # noqa: E402
+from editions import LANGUAGES  # noqa: E402
+
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
+TITLES = dict(zip(LANGUAGES, CONFIG["title"].split(" | "), strict=True))
+CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+if DRAFT := os.environ.get("DLNOTES_SITE"):
+    CHAPTERS = [name for name in CHAPTERS if (Path(DRAFT) / "en" / f"{name}.html").is_file()]
+PAGES = [f"{code}/{name}.html" for name in ["index", *CHAPTERS, "search"] for code in LANGUAGES]
+DESKTOP, PHONE = (1280, 900), (375, 740)
+# Names that stay as they are in a Chinese text.
+NAMES = {"English", "Colab", "Jupyter", "GitHub", "CC", "BY", "MIT", "dlnotes"}
+# What one visit may cost beyond the page's own text, in bytes, and compressed as a server sends it.
+FRAME_BUDGET, FRAME_BUDGET_COMPRESSED = 1_000_000, 360_000
+TEXT_BUDGET = 1_000_000  # the page's own text with its figures, compressed
+
+
+# ---- site and browser
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    if DRAFT:
+        return Path(DRAFT)
+    folder = tmp_path_factory.mktemp("book") / "site"
+    command = [sys.executable, str(ROOT / "book" / "_tools" / "build_site.py"), "--site", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    """The site served under a path of its own, as on a host of many projects."""
+    server = build_site.make_server(site, port=0, prefix="/dlnotes/", quiet=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/dlnotes/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def unavailable(reason):
+    if os.environ.get("DLNOTES_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"DLNOTES_REQUIRE_BROWSER=1, but {reason}")
+    pytest.skip(f"no browser tests: {reason}")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """One Chromium for all tests."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        unavailable("chromium or chromedriver is not installed (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in [
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "hide-scrollbars", "lang=en-GB",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ]:  # fmt: skip
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_script_timeout(60)
+    yield browser
+    browser.quit()
+    browser.service.stop()
+
+
+def resize(browser, size):
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def scheme(browser, value):
+    features = [{"name": "prefers-color-scheme", "value": value}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def requests(browser):
+    """The addresses asked for since the last call."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+def complaints(browser):
+    """What the console says since the last call, except for a missing page that is asked for on purpose."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+
+
+def settled(browser):
+    """Wait until formulas are set and fonts are there."""
+    browser.execute_async_script("""
+        const done = arguments[0];
+        (window.MathJax ? MathJax.startup.promise : Promise.resolve())
+          .then(() => document.fonts.ready).then(() => requestAnimationFrame(() => done()));
+    """)
+
+
+def wait_until(condition, what, seconds=10):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.03)
+    return value
+
+
+class Page:
+    """A page of the book, open in the browser, and what its loading brought."""
+
+    def __init__(self, browser, address, path):
+        self.browser, self.address, self.path = browser, address, path
+        self.code, self.name = path.removesuffix(".html").split("/", 1)
+        resize(browser, DESKTOP)
+        scheme(browser, "light")
+        browser.get("about:blank")
+        complaints(browser), requests(browser)  # those of the page before
+        browser.get(address + path)
+        browser.execute_script("localStorage.clear()")
+        settled(browser)
+        self.requests, self.complaints = requests(browser), complaints(browser)
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request, browser, address):
+    return Page(browser, address, request.param)
+
+
+# ---- every page
+
+
+def test_console_is_silent(page):
+    assert page.complaints == []
+
+
+def test_no_request_leaves_the_site(page):
+    hosts = {urlsplit(url).netloc for url in page.requests if urlsplit(url).scheme not in ("data", "blob", "about")}
+    assert hosts == {urlsplit(page.address).netloc}
+
+
+def test_language_title_and_icon(page):
+    assert page.run("return document.documentElement.lang") == LANGUAGES[page.code][2]
+    heading = page.run("""
+        const heading = document.querySelector("h1").cloneNode(true);
+        heading.querySelectorAll(".headerlink, .section-number").forEach((node) => node.remove());
+        return heading.textContent.trim()""")
+    title = page.browser.title
+    assert title == TITLES[page.code] if page.name == "index" else title.endswith(f" – {TITLES[page.code]}")
+    assert page.name == "index" or heading in title
+    assert bool(re.search("[\u4e00-\u9fff]", title)) == (page.code == "zh")
+    for link in page.run("return [...document.querySelectorAll('link[rel=icon]')].map((link) => link.href)"):
+        assert page.run("return fetch(arguments[0]).then((answer) => answer.ok)", link)
+
+
+def test_one_main_heading_and_no_other_language_in_the_text(page):
+    assert page.run("return document.querySelectorAll('h1').length") == 1
+    prose = page.run("""
+        const text = document.querySelector("article").cloneNode(true);
+        text.querySelectorAll("pre, code, script, style, .math, figure svg").forEach((node) => node.remove());
+        return text.textContent""")
+    characters = len(re.findall("[\u4e00-\u9fff]", prose))
+    if page.code == "en":
+        assert characters <= 0.02 * len(prose), "Chinese in the English edition"
+    elif page.name != "search":
+        assert characters >= 0.1 * len(prose), "too little Chinese in the Chinese edition"
+
+
+def test_mathematics_is_set(page):
+    expected = page.run("return document.querySelectorAll('.math').length")
+    assert page.run("return document.querySelectorAll('.math mjx-container').length") >= expected
+    assert page.run("return document.querySelectorAll('mjx-merror, [data-mjx-error]').length") == 0
+    text = page.run("""
+        const text = document.body.cloneNode(true);
+        text.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
+        return text.textContent""")
+    assert not re.search(r"\$\$|\\\(|\\\[|\\begin\{|\\frac|\\mathbf", text)
+    assert not re.search(r"\{(eq|ref|doc|cite|numref)\}`|:::|```", text), "a role or directive stands in the text"
+    if page.name in CHAPTERS:
+        assert expected > 0
+
+
+def test_equation_references_lead_to_equations(page):
+    targets = page.run("""
+        return [...document.querySelectorAll("article a[href^='#']")]
+          .filter((a) => !document.getElementById(decodeURIComponent(a.hash.slice(1)))).map((a) => a.hash)""")
+    assert targets == []
+    numbers = page.run("return [...document.querySelectorAll('.eqno')].map((n) => n.firstChild.textContent.trim())")
+    assert all(re.fullmatch(r"\(\d+(\.\d+)*\)", number) for number in numbers)
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_figures_have_text_alternatives(page):
+    nameless = page.run("""
+        const text = (id) => document.getElementById(id)?.textContent || "";
+        const named = (node) => node.getAttribute("aria-label") || node.alt
+          || (node.getAttribute("aria-labelledby") || "").split(" ").map(text).join("");
+        return [...document.querySelectorAll("article img, article [role=img], article canvas, article video")]
+          .filter((node) => !named(node).trim()).map((node) => node.outerHTML.slice(0, 200))""")
+    assert nameless == []
+    bare = page.run("""
+        return [...document.querySelectorAll("article svg")]
+          .filter((svg) => !svg.closest("[role=img], [aria-hidden=true]")).map((svg) => svg.outerHTML.slice(0, 200))""")
+    assert bare == []
+
+
+def test_switch_leads_to_the_same_page(page):
+    other = next(code for code in LANGUAGES if code != page.code)
+    link = page.run("return document.querySelector('.languages a').href")
+    assert link == f"{page.address}{other}/{page.name}.html"
+    assert page.run("return fetch(arguments[0]).then((answer) => answer.ok)", link)
+    assert page.run("return document.querySelector('.languages [aria-current]').textContent") == LANGUAGES[page.code][0]
+    alternate = page.run("""
+        const links = [...document.querySelectorAll("link[hreflang]")];
+        return Object.fromEntries(links.map((link) => [link.hreflang, link.href]))
+    """)
+    expected = {tag: f"{page.address}{code}/{page.name}.html" for code, (_, _, tag) in LANGUAGES.items()}
+    assert alternate == {**expected, "x-default": f"{page.address}index.html"}
+
+
+def test_links_inside_the_site_lead_somewhere(page, site):
+    links = set(page.run("return [...document.querySelectorAll('a[href]')].map((a) => a.href)"))
+    for link in links:
+        if link.startswith(page.address):
+            path = urlsplit(link).path.removeprefix("/dlnotes/")
+            assert (site / path).is_file(), link
+        else:
+            assert link.startswith("https://"), link
+
+
+def test_notebook_and_colab(page, site):
+    links = page.run("return [...document.querySelectorAll('.tools a')].map((a) => [a.className, a.href])")
+    if page.name == "search":
+        assert links == []
+        return
+    links = dict(links)
+    notebook = site / urlsplit(links["download"]).path.removeprefix("/dlnotes/")
+    assert {"lang-en", "lang-zh"} <= set(re.findall(r"lang-\w+", notebook.read_text("utf-8")))
+    repository = CONFIG["repository"]["url"].removeprefix("https://github.com/")
+    colab = f"https://colab.research.google.com/github/{repository}/blob/main/book/{page.name}.ipynb"
+    assert links["colab"] == colab
+
+
+def test_no_english_is_left_in_the_frame(page):
+    if page.code != "zh":
+        pytest.skip("only the Chinese edition has a frame to translate")
+    words = page.run("""
+        const frame = document.body.cloneNode(true);
+        frame.querySelectorAll("article, .toc, script, style, svg").forEach((node) => node.remove());
+        const inside = [...document.querySelectorAll("article :is(summary, .admonition-title, .copy, button, label)")];
+        const attributes = [...document.querySelectorAll("*")].flatMap((node) =>
+          ["title", "aria-label", "placeholder", "alt", "aria-description"].map((name) => node.getAttribute(name)));
+        return [frame.textContent, ...inside.map((node) => node.textContent), ...attributes].filter(Boolean)""")
+    chapters = {word for text in page.run(
+        "return [...document.querySelectorAll('.chapters a, .neighbours a, h1')].map((a) => a.textContent)"
+    ) for word in re.findall(r"[A-Za-z]{2,}", text)}  # fmt: skip
+    left = {word for text in words for word in re.findall(r"[A-Za-z]{2,}", text)} - NAMES - chapters
+    assert left == set()
+
+
+def test_explorers_work_by_keyboard_and_mouse(page):
+    from selenium.webdriver import ActionChains, Keys
+    from selenium.webdriver.common.by import By
+
+    explorers = page.browser.find_elements(By.CSS_SELECTOR, ".dln-explorer")
+    if not explorers:
+        pytest.skip("no interactive figure on this page")
+    for explorer in explorers:
+
+        def picture(explorer=explorer):
+            return page.run("return arguments[0].querySelector('[role=img]').innerHTML", explorer)
+
+        controls = explorer.find_elements(By.CSS_SELECTOR, "input, select")
+        assert controls
+        changed = set()
+        for control in controls:
+            page.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", control)
+            before = picture()
+            if control.get_attribute("type") == "checkbox":
+                control.send_keys(Keys.SPACE)
+                changed |= {"keyboard"} if picture() != before else set()
+                control.click()
+                assert picture() == before
+                changed.add("mouse")
+            elif control.tag_name == "select":
+                at_end = page.run("return arguments[0].selectedIndex === arguments[0].length - 1", control)
+                control.send_keys(Keys.UP if at_end else Keys.DOWN)
+                changed |= {"keyboard"} if picture() != before else set()
+            else:
+                at_end = control.get_attribute("value") == control.get_attribute("max")
+                control.send_keys(Keys.LEFT if at_end else Keys.RIGHT)
+                changed |= {"keyboard"} if picture() != before else set()
+                for share in (-0.45, 0.45):
+                    before = picture()
+                    offset = int(share * control.size["width"])
+                    ActionChains(page.browser).move_to_element_with_offset(control, offset, 0).click().perform()
+                    changed |= {"mouse"} if picture() != before else set()
+        only_menus = all(control.tag_name == "select" for control in controls)
+        assert changed == ({"keyboard"} if only_menus else {"keyboard", "mouse"})
+    assert complaints(page.browser) == []
+
+
+def test_folded_cells_open_with_the_keyboard(page):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.common.by import By
+
+    folds = page.browser.find_elements(By.CSS_SELECTOR, ".dln-fold > summary")
+    if not folds:
+        pytest.skip("nothing is folded on this page")
+    fold = folds[0]
+    closed = fold.text
+    fold.send_keys(Keys.ENTER)
+    assert page.run("return arguments[0].parentNode.open", fold)
+    assert fold.text != closed
+    fold.send_keys(Keys.ENTER)
+    assert not page.run("return arguments[0].parentNode.open", fold)
+
+
+def axe_source():
+    """The accessibility checker, from the Python package that carries it."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    assert package, "the package axe-playwright-python is not installed"
+    return (Path(package.origin).parent / "axe.min.js").read_text("utf-8")
+
+
+def serious_faults(page, size, colours):
+    """What axe finds on an open page in a window of this size and in these colours."""
+    resize(page.browser, size)
+    scheme(page.browser, colours)
+    wait_until(lambda: page.run("return document.documentElement.dataset.theme") == colours, f"{colours} colours")
+    page.run("document.querySelectorAll('details.dln-fold').forEach((fold) => { fold.open = true; })")
+    # Code is coloured alike everywhere: a few cells are enough, and thousands of words of code would take minutes.
+    page.run("[...document.querySelectorAll('.cell_input')].slice(4).forEach((cell) => { cell.hidden = true; })")
+    page.run("window.dispatchEvent(new Event('resize'))")
+    if not page.run("return !!window.axe"):
+        page.run(axe_source())
+    faults = page.browser.execute_async_script("""
+        const done = arguments[0];
+        axe.run(document, {resultTypes: ["violations"]}).then((result) => done(result.violations
+          .filter((fault) => ["serious", "critical"].includes(fault.impact))
+          .map(({id, nodes}) => [id, nodes.length, nodes[0].html.slice(0, 160), nodes[0].failureSummary])));
+    """)
+    page.run("document.querySelectorAll('.cell_input').forEach((cell) => { cell.hidden = false; })")
+    return faults
+
+
+# Colours do not depend on the width, nor the structure on the colours: two of the four pairs find nearly all there is.
+@pytest.mark.parametrize(("size", "colours"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone-dark"])
+def test_accessibility(page, size, colours):
+    assert serious_faults(page, size, colours) == []
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_nothing_hangs_over_the_edge(page, size):
+    resize(page.browser, size)
+    page.run("window.dispatchEvent(new Event('resize'))")
+    width = page.run("return document.documentElement.scrollWidth")
+    wide = page.run("""
+        const edge = document.documentElement.clientWidth + 1, hidden = (node) => {
+          for (let up = node.parentElement; up; up = up.parentElement)
+            if (getComputedStyle(up).overflowX !== "visible") return true; };
+        return [...document.querySelectorAll("article *")]
+          .filter((node) => node.getBoundingClientRect().right > edge && !hidden(node))
+          .slice(0, 5).map((node) => node.outerHTML.slice(0, 120))""")
+    assert width <= size[0], wide
+
+
+def test_page_keeps_its_budget(page, site):
+    (everything, compressed), (text, text_compressed) = build_site.weigh(site)[page.path]
+    assert everything - text <= FRAME_BUDGET
+    assert compressed - text_compressed <= FRAME_BUDGET_COMPRESSED
+    assert text_compressed <= TEXT_BUDGET
+    # What --weigh says is what the browser fetched: no more than it, and hardly less.
+    local = {path.relative_to(site).as_posix() for path in build_site.loads(site / page.path)}
+    fetched = {urlsplit(url).path.removeprefix("/dlnotes/") for url in page.requests if url.startswith(page.address)}
+    fetched -= {f"{page.code}/_static/favicon.ico"}
+    assert fetched - local == set()
+    assert all(path.endswith(".woff") for path in local - fetched)
+    assert len(local - fetched) <= 4
+
+
+# ---- the book as a whole
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize(("size", "colours"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone", "desktop-dark"])
+def test_accessibility_in_the_other_pairs(browser, address, code, size, colours):
+    assert serious_faults(Page(browser, address, f"{code}/{CHAPTERS[0]}.html"), size, colours) == []
+
+
+def search(browser, address, code, words):
+    browser.get(f"{address}{code}/search.html?q={quote(words)}")
+    wait_until(lambda: browser.execute_script("return document.querySelector('.search-summary')?.innerText"), words)
+    links = "return [...document.querySelectorAll('ul.search a')].map((a) => a.getAttribute('href').split('#')[0])"
+    return set(browser.execute_script(links))
+
+
+def occurs(site, code, pattern):
+    """The chapters in whose text a pattern stands."""
+    texts = {}
+    for name in CHAPTERS:
+        text = (site / code / f"{name}.html").read_text("utf-8")
+        article = text[text.index("<article") : text.index("</article>")]
+        texts[f"{name}.html"] = re.sub(r"<(pre|script|style|svg)\b.*?</\1>|<[^>]+>", "", article, flags=re.DOTALL)
+    return {name for name, text in texts.items() if re.search(pattern, text, re.IGNORECASE)}
+
+
+@pytest.mark.parametrize("words", ["梯度", "损失函数", "学习率", "参数", "熵", "sigmoid", "PyTorch 梯度"])
+def test_search_finds_chinese(browser, address, site, words):
+    resize(browser, DESKTOP)
+    expected = set.intersection(*(occurs(site, "zh", re.escape(word)) for word in words.split()))
+    assert expected, f"{words} stands in no chapter; choose another word for this test"
+    assert expected <= search(browser, address, "zh", words)
+    frame = browser.execute_script("""
+        const frame = document.querySelectorAll("#search-results h2, .search-summary, .hint");
+        return [...frame].map((node) => node.innerText).join()""")
+    assert not re.search("[A-Za-z]{2,}", frame), "the search page speaks English"
+
+
+@pytest.mark.parametrize("words", ["gradient", "learning rate", "loss", "PyTorch"])
+def test_search_finds_english(browser, address, site, words):
+    expected = set.intersection(*(occurs(site, "en", rf"\b{word}\b") for word in words.split()))
+    assert expected
+    assert expected <= search(browser, address, "en", words)
+
+
+@pytest.mark.parametrize(("code", "words"), [("zh", "麒麟"), ("en", "zebra")])
+def test_search_says_when_there_is_nothing(browser, address, code, words):
+    assert search(browser, address, code, words) == set()
+
+
+def test_search_from_a_chapter(browser, address):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.common.by import By
+
+    browser.get(f"{address}zh/{CHAPTERS[0]}.html")
+    browser.find_element(By.CSS_SELECTOR, ".find input").send_keys("梯度" + Keys.ENTER)
+    wait_until(lambda: "/zh/search.html" in browser.current_url, "the search page")
+    wait_until(lambda: browser.find_elements(By.CSS_SELECTOR, "ul.search a"), "results")
+    complaints(browser)
+
+
+@pytest.fixture
+def reader(browser, address):
+    """Open the entrance as a reader with these languages and this remembered choice."""
+
+    def opens(languages, choice=None, path=""):
+        browser.get(f"{address}en/search.html")
+        browser.execute_script("localStorage.clear()")
+        if choice:
+            browser.execute_script("localStorage.setItem('dlnotes-edition', arguments[0])", choice)
+        agent = browser.execute_script("return navigator.userAgent")
+        browser.execute_cdp_cmd("Emulation.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": languages})
+        browser.get(address + path)
+        if not path:
+            wait_until(lambda: "index.html" in browser.current_url, "the redirect")
+        return browser.current_url.removeprefix(address)
+
+    yield opens
+    agent = browser.execute_script("return navigator.userAgent")
+    browser.execute_cdp_cmd("Emulation.setUserAgentOverride", {"userAgent": agent, "acceptLanguage": "en-GB"})
+
+
+@pytest.mark.parametrize(
+    ("languages", "choice", "edition"),
+    [
+        ("zh-CN,en", None, "zh"),
+        ("zh-TW", None, "zh"),
+        ("en-GB,zh", None, "en"),
+        ("fr,de", None, "en"),
+        ("fr,zh", None, "zh"),
+        ("en-GB", "zh", "zh"),
+        ("zh-CN", "en", "en"),
+        ("zh-CN", "nonsense", "zh"),
+    ],
+)
+def test_entrance_chooses_the_edition(reader, languages, choice, edition):
+    assert reader(languages, choice) == f"{edition}/index.html"
+
+
+def test_switch_is_remembered(reader, browser, address):
+    from selenium.webdriver.common.by import By
+
+    reader("en-GB")
+    browser.get(f"{address}en/{CHAPTERS[0]}.html#main")
+    browser.find_element(By.CSS_SELECTOR, ".languages a").click()
+    wait_until(lambda: browser.current_url == f"{address}zh/{CHAPTERS[0]}.html#main", "the other edition, same place")
+    browser.get(address)
+    wait_until(lambda: browser.current_url == f"{address}zh/index.html", "the remembered edition")
+
+
+def test_entrance_offers_both_without_scripts(reader, browser, address, site):
+    assert reader("en-GB", path="index.html?choose") == "index.html?choose"
+    links = browser.execute_script("return [...document.querySelectorAll('a')].map((a) => a.href)")
+    assert links == [f"{address}{code}/index.html" for code in LANGUAGES]
+    text = (site / "index.html").read_text("utf-8")
+    assert 'href="zh/index.html"' in text[text.index("<body>") :]
+
+
+@pytest.mark.parametrize("path", ["en/training/none.html", "zh/a/b/c/none.html", "none.html", "a/b/none"])
+def test_missing_page_leads_back_from_any_depth(browser, address, path):
+    browser.get(address + path)
+    links = [f"{address}{code}/index.html" for code in LANGUAGES]
+    read = "return [...document.querySelectorAll('main a')].map((a) => a.href)"
+    wait_until(lambda: browser.execute_script(read) == links, f"links to {links}")
+    text = browser.execute_script("return document.body.innerText")
+    assert "Page not found" in text
+    assert "找不到页面" in text
+    complaints(browser)  # the missing page itself
+
+
+@pytest.mark.parametrize("path", ["index.html?choose", "en/none.html"])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_pages_outside_the_editions_are_accessible(browser, address, path, colours):
+    scheme(browser, colours)
+    resize(browser, PHONE)
+    browser.get(address + path)
+    browser.execute_script(axe_source())
+    faults = browser.execute_async_script("""
+        const done = arguments[0];
+        axe.run().then((result) => done(result.violations.map((fault) => [fault.id, fault.nodes[0].html])))""")
+    assert faults == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE[0]
+    complaints(browser)
+
+
+def test_appearance_goes_round_and_is_remembered(browser, address):
+    from selenium.webdriver.common.by import By
+
+    resize(browser, DESKTOP)
+    scheme(browser, "dark")
+    browser.get(f"{address}en/index.html")
+    browser.execute_script("localStorage.clear()")
+    browser.refresh()
+    seen = []
+    for _ in range(4):
+        theme = browser.execute_script("return document.documentElement.dataset.theme")
+        button = browser.find_element(By.CSS_SELECTOR, ".mode")
+        seen.append((theme, button.get_attribute("aria-label")))
+        button.click()
+        browser.refresh()
+    words = ["as the system", "light", "dark", "as the system"]
+    assert seen == list(zip(["dark", "light", "dark", "dark"], [f"Appearance: {word}" for word in words], strict=True))
+    browser.execute_script("localStorage.clear()")
+
+
+def test_chapters_open_on_a_phone(browser, address):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.common.by import By
+
+    resize(browser, PHONE)
+    scheme(browser, "light")
+    browser.get(f"{address}en/index.html")
+    menu, chapters = browser.find_element(By.CSS_SELECTOR, ".menu"), browser.find_element(By.ID, "chapters")
+    assert not chapters.is_displayed()
+    menu.send_keys(Keys.ENTER)
+    assert chapters.is_displayed()
+    assert menu.get_attribute("aria-expanded") == "true"
+    menu.send_keys(Keys.ESCAPE)
+    assert not chapters.is_displayed()
+    menu.click()
+    chapters.find_element(By.CSS_SELECTOR, "a[href*='training']").click()
+    wait_until(lambda: CHAPTERS[0] in browser.current_url, "the first chapter")
+
+
+def test_copy_button_copies_the_code(browser, address):
+    from selenium.webdriver.common.by import By
+
+    resize(browser, DESKTOP)
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(address))
+    permissions = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": origin}
+    browser.execute_cdp_cmd("Browser.grantPermissions", permissions)
+    browser.get(f"{address}zh/{CHAPTERS[0]}.html")
+    settled(browser)
+    code = browser.find_element(By.CSS_SELECTOR, "article .cell_input pre").text
+    button = browser.find_element(By.CSS_SELECTOR, "article .cell_input .copy")
+    assert button.get_attribute("textContent") == "复制"
+    browser.execute_script("arguments[0].click()", button)
+    wait_until(lambda: button.get_attribute("textContent") == "已复制", "the button to say so")
+    assert browser.execute_script("return navigator.clipboard.readText()") == code.rstrip()
+
+
+def test_pages_can_be_read_without_scripts(browser, address):
+    resize(browser, DESKTOP)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(f"{address}zh/{CHAPTERS[0]}.html")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert browser.execute_script("return document.querySelector('article').getBoundingClientRect().height") > 500
+    assert not browser.execute_script("return document.documentElement.dataset.theme")
