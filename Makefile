@@ -15,9 +15,6 @@ book: $(READY)  ## build both editions into _build/site
 
 test: lint  ## run every test, every notebook included
 	$(BIN)/python -m pytest --cov --cov-report=term --durations=15
-	$(BIN)/python -m pytest $(NBVAL) book
-
-NBVAL = -p no:cacheprovider --override-ini=addopts= --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout=60 --durations=0
 
 lint: $(READY)
 	$(BIN)/ruff check .

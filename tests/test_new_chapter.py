@@ -1,0 +1,106 @@
+"""`make chapter`: a skeleton that the rules refuse until it is filled in."""
+
+import shutil
+
+import book_rules
+import nbformat
+import prose_rules
+import pytest
+import yaml
+from book_reading import REPOSITORY, ROOT, RULES
+from good_chapter import fill
+from new_chapter import add_to_contents, main, new_chapter, skeleton
+from run_notebooks import dumps, normalise
+
+assert book_rules.rule is prose_rules.rule  # importing both modules has registered their rules
+TOC = """format: jb-book
+root: index
+parts:
+  - caption: Training | 训练
+    chapters:
+      - file: training/one
+      - file: training/two  # the last
+  - caption: Losses | 损失
+    chapters:
+      - file: losses/one
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "_toc.yml").write_text(TOC.replace("  # the last", ""), encoding="utf-8")
+    return tmp_path
+
+
+def faults(notebook):
+    return {name: found for name, (check, _) in RULES.items() if (found := check(notebook))}
+
+
+def test_unfilled_skeleton_fails_and_filled_passes():
+    notebook = skeleton("training/momentum", REPOSITORY)
+    found = faults(notebook)
+    assert len(found["nothing_is_left_to_do"]) > 50
+    assert "chapter_has_its_parts" not in found  # the parts are all there, in order
+    assert "languages_agree" not in found
+    assert "chapter_opens" not in found
+    assert not faults(fill(notebook))
+
+
+def test_every_place_to_fill_in_is_marked():
+    for cell in skeleton("training/momentum", REPOSITORY).cells[1:]:
+        assert "TODO" in cell.source, cell.source
+
+
+def test_skeleton_is_written_as_it_will_be_stored_and_is_the_same_each_time():
+    one, two = skeleton("training/momentum", REPOSITORY), skeleton("training/momentum", REPOSITORY)
+    assert dumps(one) == dumps(two) == dumps(normalise(two))
+    assert len({cell.id for cell in one.cells}) == len(one.cells)
+    nbformat.validate(one)
+    assert "eq-training-momentum-first" in dumps(one)
+
+
+def test_chapter_is_created_and_listed_after_its_part(project):
+    said = new_chapter("training/momentum", project)
+    assert "added to" in said
+    notebook = nbformat.read(project / "book/training/momentum.ipynb", as_version=4)
+    assert notebook.cells[0].source.endswith(f'"dlnotes @ git+{REPOSITORY}"')
+    contents = yaml.safe_load((project / "_toc.yml").read_text(encoding="utf-8"))
+    files = [[chapter["file"] for chapter in part["chapters"]] for part in contents["parts"]]
+    assert files == [["training/one", "training/two", "training/momentum"], ["losses/one"]]
+
+
+def test_last_part_without_final_line_end(project):
+    contents = add_to_contents(TOC.rstrip("\n"), "losses/two")
+    assert yaml.safe_load(contents)["parts"][1]["chapters"] == [{"file": "losses/one"}, {"file": "losses/two"}]
+
+
+def test_new_part_is_told_not_guessed(project):
+    before = (project / "_toc.yml").read_text(encoding="utf-8")
+    said = new_chapter("vision/edges", project)
+    assert "add one with the entry '- file: vision/edges'" in said
+    assert (project / "_toc.yml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    "name", ["momentum", "Training/momentum", "training/mo-mentum", "../x/y", "a/b/c", "/a/b", "a/b.ipynb", "1a/b", ""]
+)
+def test_bad_name_is_refused(project, name):
+    with pytest.raises(ValueError, match=r"name must be part/chapter.*got"):
+        new_chapter(name, project)
+    assert sorted(path.name for path in project.iterdir()) == ["_config.yml", "_toc.yml"]
+
+
+def test_existing_chapter_is_not_overwritten(project):
+    path = project / "book/training/one.ipynb"
+    path.parent.mkdir(parents=True)
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match="exists already"):
+        new_chapter("training/one", project)
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert (project / "_toc.yml").read_text(encoding="utf-8").count("training/one") == 1
+
+
+def test_command_says_what_is_wrong():
+    assert main([]).startswith("usage:")
+    assert main(["Bad"]).startswith("new_chapter: name must be")
