@@ -30,6 +30,10 @@ class Split:
         std: :math:`s`, what was divided by, shape (features,); ``x_train * std + mean`` is the raw data.
         feature_names: one name a column.
         class_names: one name a class, the place in the tuple being the label.
+
+    >>> data = breast_cancer()
+    >>> data.x_train.shape, data.y_test.shape, data.class_names
+    (torch.Size([427, 30]), torch.Size([142]), ('benign', 'malignant'))
     """
 
     x_train: Float[Tensor, "train features"]

@@ -1,4 +1,7 @@
-r"""Optimizers, each with the arguments and the state dict of torch's of the same name."""
+r"""Optimizers, each with the arguments and the state dict of torch's of the same name.
+
+What they share, their checks and errors among it, stands in :class:`dlnotes.optimizer.RuleOptimizer`.
+"""
 
 from collections.abc import Sequence
 
@@ -33,7 +36,6 @@ class SGD(RuleOptimizer):
     Raises:
         ValueError: a hyper-parameter is negative or NaN, or Nesterov is asked for without momentum or with
             dampening.
-        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
 
     Equal to :class:`torch.optim.SGD` step by step, and its ``state_dict`` loads either way. It has no
     ``foreach``, ``fused``, ``maximize`` and ``differentiable``.
@@ -48,14 +50,9 @@ class SGD(RuleOptimizer):
     """
 
     def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
+        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False,
-    ):
+    ):  # fmt: skip
         check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError(f"nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
@@ -63,7 +60,6 @@ class SGD(RuleOptimizer):
         super().__init__(params, defaults | {"weight_decay": weight_decay, "nesterov": nesterov})
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
-        r"""The rule above."""
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         if group["momentum"]:
@@ -78,7 +74,6 @@ class SGD(RuleOptimizer):
     def fused(
         self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
     ) -> bool:
-        r"""torch's kernel, once every buffer holds its first gradient."""
         buffers = [state.get("momentum_buffer") for state in states] if group["momentum"] else []
         if any(buffer is None for buffer in buffers):
             return False
@@ -107,7 +102,6 @@ class Adagrad(RuleOptimizer):
 
     Raises:
         ValueError: a hyper-parameter is negative or NaN.
-        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
 
     Equal to :class:`torch.optim.Adagrad`, except that sparse gradients are refused.
     Source: Duchi, Hazan and Singer, *Adaptive Subgradient Methods* (2011).
@@ -121,14 +115,9 @@ class Adagrad(RuleOptimizer):
     """
 
     def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 0.01,
-        lr_decay: float = 0,
-        weight_decay: float = 0,
-        initial_accumulator_value: float = 0,
-        eps: float = 1e-10,
-    ):
+        self, params: ParamsT, lr: float = 0.01, lr_decay: float = 0, weight_decay: float = 0,
+        initial_accumulator_value: float = 0, eps: float = 1e-10,
+    ):  # fmt: skip
         defaults = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
         defaults["initial_accumulator_value"] = initial_accumulator_value
         check_not_negative(**defaults)
@@ -138,12 +127,10 @@ class Adagrad(RuleOptimizer):
                 self.start(parameter, self.state[parameter], group)
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        r"""No step yet; the sum is the initial value."""
         state["step"] = torch.zeros((), device=parameter.device)
         state["sum"] = torch.full_like(parameter, group["initial_accumulator_value"], requires_grad=False)
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
-        r"""The rule above."""
         state["step"] += 1
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
@@ -175,7 +162,6 @@ class RMSprop(RuleOptimizer):
 
     Raises:
         ValueError: a hyper-parameter is negative or NaN.
-        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
 
     Equal to :class:`torch.optim.RMSprop`.
     Source: Tieleman and Hinton, *Neural Networks for Machine Learning*, lecture 6.5 (2012).
@@ -189,27 +175,19 @@ class RMSprop(RuleOptimizer):
     """
 
     def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 0.01,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        momentum: float = 0,
-        centered: bool = False,
-    ):
+        self, params: ParamsT, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
+        momentum: float = 0, centered: bool = False,
+    ):  # fmt: skip
         defaults = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
         check_not_negative(**defaults)
         super().__init__(params, defaults | {"centered": centered})
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        r"""No step yet; all averages are zero."""
         state["step"] = torch.zeros((), device=parameter.device)
         wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
         state.update({name: torch.zeros_like(parameter) for name, used in wanted.items() if used})
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
-        r"""The rule above."""
         state["step"] += 1
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
@@ -249,7 +227,6 @@ class Adam(RuleOptimizer):
 
     Raises:
         ValueError: a hyper-parameter is out of range.
-        TypeError, RuntimeError: as for every :class:`~dlnotes.optimizer.RuleOptimizer`.
 
     Equal to :class:`torch.optim.Adam`. Sources: Kingma and Ba, *Adam* (2015), algorithm 1; Reddi, Kale and Kumar,
     *On the Convergence of Adam and Beyond* (2018), algorithm 2.
@@ -265,27 +242,20 @@ class Adam(RuleOptimizer):
     decoupled = False
 
     def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        amsgrad: bool = False,
-    ):
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0, amsgrad: bool = False,
+    ):  # fmt: skip
         check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
         check_below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, defaults | {"decoupled_weight_decay": self.decoupled})
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        r"""No step yet; both averages are zero."""
         state["step"] = torch.zeros((), device=parameter.device)
         names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
         state.update({name: torch.zeros_like(parameter) for name in names})
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
-        r"""The rule above."""
         state["step"] += 1
         t, (beta1, beta2) = state["step"].item(), group["betas"]
         if self.decoupled:
@@ -302,7 +272,6 @@ class Adam(RuleOptimizer):
     def fused(
         self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
     ) -> bool:
-        r"""torch's kernel for the same rule."""
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
         averages, squares, largest, steps = ([state[n] for state in states if n in state] for n in names)
         torch._foreach_add_(steps, 1)  # pyright: ignore
@@ -325,7 +294,7 @@ class AdamW(Adam):
         weight_decay: :math:`\lambda`, default 0.01.
 
     Raises:
-        ValueError, TypeError, RuntimeError: as for :class:`Adam`.
+        ValueError: a hyper-parameter is out of range.
 
     Equal to :class:`torch.optim.AdamW`. Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*
     (2019), algorithm 2.
@@ -340,12 +309,7 @@ class AdamW(Adam):
     decoupled = True
 
     def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-    ):
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, amsgrad: bool = False,
+    ):  # fmt: skip
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)

@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -379,3 +381,23 @@ def test_config_and_contents_are_bilingual():
     for text in [config["title"], config["author"], *(part["caption"] for part in toc["parts"])]:
         assert len(text.split(" | ")) == len(LANGUAGES), text
     assert json.dumps(config).count(config["repository"]["url"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("，后文", "，"), ("）。后文", "）。"), (", more", ","), (" more", None), ("后文，", None)],
+)
+def test_a_formula_keeps_the_punctuation_after_it(text, kept):
+    formula = nodes.math("", "x")
+    document = new_document("page")
+    document += nodes.paragraph("", "", nodes.Text("前文 "), formula, nodes.Text(text))
+    bilingual.keep_punctuation(None, document, "page")
+    assert document.astext() == f"前文 x{text}"
+    assert [node.astext() for node in document.findall(nodes.inline)] == ([f"x{kept}"] if kept else [])
+
+
+def test_a_formula_at_the_end_of_its_paragraph_stays():
+    document = new_document("page")
+    document += nodes.paragraph("", "", nodes.math("", "x"))
+    bilingual.keep_punctuation(None, document, "page")
+    assert not list(document.findall(nodes.inline))

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import nbformat
+from docutils import nodes
 from editions import LANGUAGES, STRINGS
 from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.errors import ConfigError
@@ -20,6 +21,7 @@ FIGURE = "application/vnd.dlnotes.figure+json"
 CAPTION = "application/vnd.dlnotes.caption+json"  # an output of its own below a figure, for notebooks
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LANG_BLOCK = re.compile(r"<!--dln:(?P<lang>[\w-]+)-->(?P<text>.*?)<!--/dln:(?P=lang)-->", re.DOTALL)
+CLOSING = re.compile(r"[,.;:?!)\]，。；：、？！）》”’…]+")
 LANG_MARK = re.compile(r"<!--/?dln:[\w-]*-->")
 # The parts of MathJax the book uses, in the order in which they build on each other.
 MATHJAX_PARTS = [
@@ -165,6 +167,16 @@ def page_context(app, pagename, templatename, context, doctree):
     context["mathjax"] = [js for js in context["script_files"] if formulas and "mathjax" in describe(js).lower()]
 
 
+def keep_punctuation(app, doctree, pagename):
+    r"""Hold a formula and the punctuation after it together: browsers would break the line between them."""
+    for formula in list(doctree.findall(nodes.math)):
+        parent, place = formula.parent, formula.parent.index(formula)
+        after = parent[place + 1] if place + 1 < len(parent) else None
+        if isinstance(after, nodes.Text) and (closing := CLOSING.match(after)):
+            group = nodes.inline("", "", formula, nodes.Text(closing[0]), classes=["nobreak"])
+            parent[place : place + 2] = [group, nodes.Text(after[closing.end() :])]
+
+
 def describe(script):
     r"""The address or the text of a script that Sphinx puts into a page."""
     return f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', {}).get('body', '')}"
@@ -239,6 +251,7 @@ def setup(app):
     app.add_search_language(Chinese)
     app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
     app.connect("config-inited", configure, priority=901)  # after sphinx_external_toc
+    app.connect("doctree-resolved", keep_punctuation)
     app.connect("html-page-context", page_context, priority=900)  # after MathJax is chosen for the page
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
