@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # In the order in which a run meets them; the names are mmengine's.
 POINTS = (
-    "before_run",
     "after_load_checkpoint",
+    "before_run",
     "before_train",
     "before_train_epoch",
     "before_train_iter",

@@ -1,0 +1,52 @@
+r"""The words of a figure: captions in two languages, and numbers as a reader wants to see them."""
+
+import html
+import math
+import re
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def captions(en: str, zh: str) -> tuple[str, str]:
+    r"""Both captions without outer blanks, or an error that names the one that is wrong."""
+    for name, text in (("en", en), ("zh", zh)):
+        if not isinstance(text, str) or not text.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"{name}: expected a caption (it is also the text alternative), got {text!r}")
+        if "$" in text:
+            raise ValueError(f"{name}: a caption is read aloud: write η or x² instead of formulas, got {text!r}")
+    if not re.search(r"[\u4e00-\u9fff]", zh):
+        raise ValueError(f"zh: expected Chinese text, got {zh!r}")
+    return en.strip(), zh.strip()
+
+
+def both(en: str, zh: str, tag: str = "span", attributes: tuple[str, str] = ("", "")) -> str:
+    r"""One element for each language, between the comments by which an edition of the book drops the other's.
+
+    >>> print(both("Rate", "学习率"))
+    <!--dln:en--><span lang="en">Rate</span><!--/dln:en--> <!--dln:zh--><span lang="zh">学习率</span><!--/dln:zh-->
+    """
+    return " ".join(
+        f'<!--dln:{lang}--><{tag} lang="{lang}"{extra}>{html.escape(text, quote=False)}</{tag}><!--/dln:{lang}-->'
+        for lang, text, extra in (("en", en, attributes[0]), ("zh", zh, attributes[1]))
+    )
+
+
+def text_of(value: object, template: str = "") -> str:
+    r"""A value as a reader wants to see it; `template` is a format such as `"{:.0%}"`.
+
+    >>> [text_of(value) for value in (0.1 + 0.2, 1e-5, 65536, -1.5, 2**-24, 1 / 3, True, "bowl")]
+    ['0.3', '1e-5', '65536', '−1.5', '2⁻²⁴', '0.3333', 'on', 'bowl']
+    """
+    if template:
+        return template.format(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if not isinstance(value, int | float):
+        return str(value)
+    text = str(value) if isinstance(value, int) and abs(value) < 10**6 else f"{value:.6g}"
+    if math.isfinite(value) and not math.isclose(float(text), value, rel_tol=1e-9):
+        mantissa, exponent = math.frexp(value)
+        exact = abs(mantissa) == 0.5  # a power of two, as the scales and the limits of mixed precision are
+        text = f"{'-' * (value < 0)}2{str(exponent - 1).translate(_SUPERSCRIPTS)}" if exact else f"{value:.4g}"
+    text = re.sub(r"e([+-])0*", lambda sign: "e" + sign[1].strip("+"), text)
+    return "−" + text[1:] if text.startswith("-") else text
