@@ -26,7 +26,7 @@ def explorer(
     *,
     en: str,
     zh: str,
-    labels: Mapping[str, Sequence[str]] | None = None,
+    labels: Mapping[str, Sequence[Any]] | None = None,
     describe: Callable[..., tuple[str, str]] | None = None,
     start: Values | None = None,
 ) -> "Explorer":
@@ -46,7 +46,8 @@ def explorer(
             a menu, `[False, True]` a switch.
         en: the caption, which is also the text alternative, in plain text.
         zh: the same in Chinese.
-        labels: `{name: (English, 中文)}`, or with a third item, the format of the values, such as `"{:.0%}"`.
+        labels: `{name: (English, 中文)}`, or with a third item: the format of the values, such as `"{:.0%}"`, or for
+            a menu what its values are called, `{value: (English, 中文)}`.
         describe: called like `draw`; returns what to say about this frame, `(English, 中文)`. It stands below the
             controls and is read aloud when it changes.
         start: `{name: value}` to begin with; otherwise the first values.
@@ -79,7 +80,7 @@ def explorer(
     return Explorer(draw, checked, captions(en, zh), describe)
 
 
-def _control(name: str, values: Iterable[Any], label: Sequence[str], start: Values) -> Control:
+def _control(name: str, values: Iterable[Any], label: Sequence[Any], start: Values) -> Control:
     plain = [value.item() if hasattr(value, "item") else value for value in values]  # from arrays and tensors
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in plain]
     if len(plain) < 2 or not (all(numbers) or plain == [False, True] or all(isinstance(v, str) for v in plain)):
@@ -87,7 +88,14 @@ def _control(name: str, values: Iterable[Any], label: Sequence[str], start: Valu
         raise ValueError(f"controls: expected {kinds} for {name!r}, got {plain}")
     if isinstance(label, str) or not 2 <= len(label) <= 3:
         raise ValueError(f"labels: expected (English, 中文) or with a format for {name!r}, got {label!r}")
-    texts = [text_of(value, label[2] if len(label) == 3 else "") for value in plain]
+    third, pairs = label[2] if len(label) == 3 else "", None
+    if isinstance(third, Mapping):
+        if set(third) != set(plain) or not all(isinstance(v, str) for v in plain):
+            raise ValueError(f"labels: expected a name for each of {plain} of {name!r}, got {dict(third)}")
+        pairs = [captions(*third[value]) for value in plain]
+        texts = [" · ".join(pair) for pair in pairs]
+    else:
+        texts = [text_of(value, third) for value in plain]
     if len(set(texts)) < len(texts):
         raise ValueError(f"controls: values of {name!r} look alike: {texts}; give a finer format in labels")
     index = 0
@@ -96,12 +104,17 @@ def _control(name: str, values: Iterable[Any], label: Sequence[str], start: Valu
         if value not in plain and not any(near):
             raise ValueError(f"start: expected one of {plain} for {name!r}, got {value!r}")
         index = plain.index(value) if value in plain else near.index(True)
-    return Control(name, plain, texts, label[0], label[1], index)
+    return Control(name, plain, texts, label[0], label[1], index, pairs)
 
 
 @dataclass
 class Explorer:
-    r"""What :func:`explorer` returns; a notebook shows it. All frames are drawn when it is made."""
+    r"""What :func:`explorer` returns; a notebook shows it. All frames are drawn when it is made.
+
+    >>> mode = Control("mode", ["a", "b"], ["a", "b"], "Mode", "方式", 0)
+    >>> Explorer(lambda mode: Figure(), [mode], ("Nothing.", "什么也没有。")).frames
+    [{'mode': 'a'}, {'mode': 'b'}]
+    """
 
     draw: Callable[..., Figure]
     controls: Sequence[Control]

@@ -90,7 +90,8 @@ def eigenpairs(
     r"""The ``k`` largest or smallest eigenvalues of the Hessian, with unit eigenvectors, by Lanczos iteration.
 
     Args:
-        loss, parameters: as for :func:`hessian_vector_product`.
+        loss: as for :func:`hessian_vector_product`.
+        parameters: likewise.
         k: how many pairs, fewer than there are parameters.
         which: ``"largest"`` (default) or ``"smallest"``, by value and not by size: the smallest are the negative ones.
         tolerance: accuracy of the eigenvalues relative to the width of the spectrum, default 1e-4.
@@ -165,7 +166,8 @@ def classify(loss: Loss, parameters: Parameters, gradient_tolerance: float = 1e-
     All eigenvalues positive: every direction goes up, a minimum. All negative: a maximum. Both signs: a saddle.
 
     Args:
-        loss, parameters: as for :func:`hessian_vector_product`; at least two parameter elements.
+        loss: as for :func:`hessian_vector_product`.
+        parameters: likewise; at least two elements in all.
         gradient_tolerance: the largest gradient norm that counts as zero, default 1e-4.
         flat: eigenvalues smaller than ``flat`` times the largest one in size count as zero, default 1e-6.
 
@@ -213,7 +215,8 @@ def escape_saddle(loss: Loss, parameters: Parameters, length: float) -> tuple[fl
     Both signs of :math:`s` go down to second order; the better of the two is kept.
 
     Args:
-        loss, parameters: as for :func:`hessian_vector_product`.
+        loss: as for :func:`hessian_vector_product`.
+        parameters: likewise.
         length: :math:`s > 0`.
 
     Returns:
@@ -278,8 +281,8 @@ def surface(
     The parameters are as before afterwards, bit for bit.
 
     >>> w = torch.zeros(2)
-    >>> eye = torch.eye(2)
-    >>> surface(lambda: w[0] ** 2 - w[1] ** 2, [w], (eye[0], eye[1]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, 2.0]))
+    >>> right, up = torch.eye(2)
+    >>> surface(lambda: w[0] ** 2 - w[1] ** 2, [w], (right, up), torch.arange(2.0), 2 * torch.arange(2.0))
     tensor([[ 0.,  1.],
             [-4., -3.]])
     """

@@ -63,7 +63,11 @@ for (const figure of document.querySelectorAll("#%s:not([data-ready])")) {
 
 @dataclass(frozen=True)
 class Control:
-    r"""One control: its values, how they read, its label in both languages, and the value it starts at."""
+    r"""One control: its values, how they read, its label in both languages, and the value it starts at.
+
+    >>> Control("mode", ["up", "down"], ["up · 上", "down · 下"], "Way", "方向", 0, [("up", "上"), ("down", "下")]).kind
+    'menu'
+    """
 
     name: str
     values: list[Any]
@@ -71,6 +75,7 @@ class Control:
     en: str
     zh: str
     start: int  # an index
+    pairs: list[tuple[str, str]] | None = None  # a menu's texts, where the languages differ
 
     @property
     def kind(self) -> str:
@@ -87,6 +92,9 @@ class Control:
             return f'<div><input type="checkbox" {common}{" checked" * self.start}> {label}</div>'
         if self.kind == "menu":
             chosen = [" selected" * (i == self.start) for i in range(len(texts))]
+            if self.pairs:  # no elements inside an option; the blank parts the two in a notebook
+                words = [(html.escape(en), html.escape(zh)) for en, zh in self.pairs]
+                texts = [f"<!--dln:en-->{en} <!--/dln:en--><!--dln:zh-->{zh}<!--/dln:zh-->" for en, zh in words]
             options = (f'<option value="{i}"{chosen[i]}>{text}</option>' for i, text in enumerate(texts))
             return f"<div>{label} <select {common}>{''.join(options)}</select></div>"
         shown, lines = texts[self.start], "\n".join(texts)
@@ -115,6 +123,11 @@ def page(
         caption: English and Chinese.
         texts: what to say about each frame, English and Chinese; empty for nothing.
         start: the number of the frame in `image`.
+
+    >>> mode = Control("mode", ["a", "b"], ["a", "b"], "Mode", "方式", 0)
+    >>> text = page("<img>", "<svg></svg>", [["<path/>"], ["<line/>"]], [mode], ("A line.", "一条线。"), [], 0)
+    >>> text.startswith('<figure class="dln-explorer"'), "<line/>" in text
+    (True, True)
     """
     parts, runs = pack(frames)
     inputs = "".join(control.html(f"{ID}{number}") for number, control in enumerate(controls))

@@ -106,7 +106,11 @@ def show(figure: Figure, en: str, zh: str) -> None:
 
 
 def bundles(figure: Figure, en: str, zh: str) -> list[dict[str, Any]]:
-    r"""The MIME bundles of :func:`show`: the picture, the captions."""
+    r"""The MIME bundles of :func:`show`: the picture, the captions.
+
+    >>> [sorted(bundle)[0] for bundle in bundles(Figure(), "Empty.", "空的。")]
+    ['application/vnd.dlnotes.figure+json', 'application/vnd.dlnotes.caption+json']
+    """
     content = "".join(render.pieces(figure))
     svg = render.close_ids(render.svg(figure, content))
     paragraphs = (f'<p lang="{lang}">{html.escape(text)}</p>' for lang, text in (("en", en), ("zh", zh)))

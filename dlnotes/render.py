@@ -159,7 +159,11 @@ def pack(frames: Sequence[Sequence[str]]) -> tuple[list[str], list[list[int]]]:
 
 
 def svg(figure: Figure, content: str) -> str:
-    r"""An `<svg>` element of the figure's shape around `content`, a quarter larger than Matplotlib's if it fits."""
+    r"""An `<svg>` element of the figure's shape around `content`, a quarter larger than Matplotlib's if it fits.
+
+    >>> svg(Figure(figsize=(5, 3)), "<path/>")[:41]
+    '<svg viewBox="0 0 360 216" width="600" he'
+    """
     width, height = (72 * float(inches) for inches in figure.get_size_inches())  # points, as Matplotlib draws
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{width * 5 / 3:.0f}" '
@@ -170,7 +174,11 @@ def svg(figure: Figure, content: str) -> str:
 
 
 def png(figure: Figure, dpi: int = DPI, colours: int = 128) -> bytes:
-    r"""The figure as a PNG on white, reduced to a palette (a third of the bytes, no visible difference)."""
+    r"""The figure as a PNG on white, reduced to a palette (a third of the bytes, no visible difference).
+
+    >>> png(Figure(figsize=(1, 1)))[1:4]
+    b'PNG'
+    """
     buffer = io.BytesIO()
     with mpl.rc_context(_SAVE):
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
@@ -182,7 +190,11 @@ def png(figure: Figure, dpi: int = DPI, colours: int = 128) -> bytes:
 
 
 def img(figure: Figure, alt: str = "", dpi: int = DPI, colours: int = 128) -> str:
-    r"""An `<img>` element that holds the figure's PNG."""
+    r"""An `<img>` element that holds the figure's PNG.
+
+    >>> img(Figure(figsize=(1, 1)), "Nothing.")[-15:]
+    'alt="Nothing.">'
+    """
     width, height = (round(dpi * float(inches)) for inches in figure.get_size_inches())
     data = b64encode(png(figure, dpi, colours)).decode()
     return (

@@ -8,7 +8,11 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def captions(en: str, zh: str) -> tuple[str, str]:
-    r"""Both captions without outer blanks, or an error that names the one that is wrong."""
+    r"""Both captions without outer blanks, or an error that names the one that is wrong.
+
+    >>> captions("It falls. ", "它在下降。")
+    ('It falls.', '它在下降。')
+    """
     for name, text in (("en", en), ("zh", zh)):
         if not isinstance(text, str) or not text.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{name}: expected a caption (it is also the text alternative), got {text!r}")

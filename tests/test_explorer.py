@@ -287,3 +287,18 @@ def test_an_error_of_draw_names_its_values():
     with pytest.raises(ZeroDivisionError, match="as planned") as error:
         explorer(fails, {"slope": [1, 2]}, **CAPTION)
     assert error.value.__notes__ == ["The explorer called draw with {'slope': 1}."]
+
+
+def test_a_menus_values_have_names_in_both_languages():
+    names = {"valley": ("valley", "山谷"), "saddle": ("saddle", "马鞍面")}
+    shown = explorer(
+        lambda surface: plt.figure(figsize=(2, 2)), {"surface": ["valley", "saddle"]}, en="A surface.", zh="曲面。",
+        labels={"surface": ("Surface", "曲面", names)},
+    )  # fmt: skip
+    assert "<!--dln:en-->saddle <!--/dln:en--><!--dln:zh-->马鞍面<!--/dln:zh--></option>" in shown.html
+    assert shown.controls[0].texts == ["valley · 山谷", "saddle · 马鞍面"]
+    with pytest.raises(ValueError, match="labels: expected a name for each of"):
+        explorer(
+            lambda surface: plt.figure(), {"surface": ["valley", "saddle"]}, en="A surface.", zh="曲面。",
+            labels={"surface": ("Surface", "曲面", {"valley": ("valley", "山谷")})},
+        )  # fmt: skip

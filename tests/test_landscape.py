@@ -1,4 +1,5 @@
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ JIT = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:Deprec
 
 def network(widths=(3, 4, 2), seed=0):
     torch.manual_seed(seed)
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
     model = nn.Sequential(*[m for layer in layers for m in (layer, nn.Tanh())][:-1]).double()
     x = torch.randn(10, widths[0], dtype=torch.float64)
     y = torch.randint(0, widths[-1], (10,))

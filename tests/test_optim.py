@@ -15,13 +15,17 @@ def combine(**choices):
 
 
 SGD_OPTIONS = combine(momentum=[0, 0.9], dampening=[0, 0.5], weight_decay=[0, 0.1], nesterov=[False, True])
+ADAGRAD_OPTIONS = combine(lr_decay=[0, 0.01], weight_decay=[0, 0.1], initial_accumulator_value=[0, 0.5])
+RMSPROP_OPTIONS = combine(weight_decay=[0, 0.1], momentum=[0, 0.9], centered=[False, True], alpha=[0.99, 0.5])
+ADAM_OPTIONS = combine(betas=[(0.9, 0.999), (0.5, 0.9)], weight_decay=[0, 0.1], amsgrad=[False, True])
+ADAMW_OPTIONS = combine(eps=[1e-8, 1e-3], weight_decay=[0, 0.1], amsgrad=[False, True])
 CASES = [
     *((SGD, {"lr": 0.05} | o) for o in SGD_OPTIONS if not (o["nesterov"] and (o["momentum"] == 0 or o["dampening"]))),
-    *((Adagrad, {"lr": 0.3} | o) for o in combine(lr_decay=[0, 0.01], weight_decay=[0, 0.1], initial_accumulator_value=[0, 0.5])),
-    *((RMSprop, o) for o in combine(weight_decay=[0, 0.1], momentum=[0, 0.9], centered=[False, True], alpha=[0.99, 0.5])),
-    *((Adam, {"lr": 0.05} | o) for o in combine(betas=[(0.9, 0.999), (0.5, 0.9)], weight_decay=[0, 0.1], amsgrad=[False, True])),
-    *((AdamW, {"lr": 0.05} | o) for o in combine(eps=[1e-8, 1e-3], weight_decay=[0, 0.1], amsgrad=[False, True])),
-]  # fmt: skip
+    *((Adagrad, {"lr": 0.3} | o) for o in ADAGRAD_OPTIONS),
+    *((RMSprop, o) for o in RMSPROP_OPTIONS),
+    *((Adam, {"lr": 0.05} | o) for o in ADAM_OPTIONS),
+    *((AdamW, {"lr": 0.05} | o) for o in ADAMW_OPTIONS),
+]
 IDS = [f"{cls.__name__}-{options}" for cls, options in CASES]
 ALL = [SGD, Adagrad, RMSprop, Adam, AdamW]
 
