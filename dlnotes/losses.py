@@ -12,10 +12,11 @@ def binary_cross_entropy_with_logits(
 ) -> Float[Tensor, "*batch"] | Float[Tensor, ""]:
     r"""Binary cross-entropy of logits: the negative log-likelihood of a coin whose log-odds are ``input``.
 
-    .. math:: \ell(z, y) = -y\log\sigma(z) - (1-y)\log(1-\sigma(z)) = \log(1 + e^z) - y z
+    .. math:: \ell(z, y) = -y\log\sigma(z) - (1-y)\log\sigma(-z) = y\log(1 + e^{-z}) + (1-y)\log(1 + e^{z})
 
-    The right-hand form needs no :math:`\sigma` and so never takes the logarithm of a rounded 0;
-    ``logaddexp`` evaluates :math:`\log(e^0 + e^z)` without overflow. Its gradient is :math:`\sigma(z) - y`.
+    The right-hand form needs no :math:`\sigma` and so never takes the logarithm of a rounded 0; ``logaddexp``
+    evaluates :math:`\log(e^0 + e^z)` without overflow, and a loss close to 0 is not lost in a difference of large
+    numbers. Its gradient is :math:`\sigma(z) - y`.
 
     Args:
         input: logits :math:`z`, any shape.
@@ -25,8 +26,8 @@ def binary_cross_entropy_with_logits(
     Raises:
         ValueError: shapes differ, or ``reduction`` is none of the three.
 
-    Equal to :func:`torch.nn.functional.binary_cross_entropy_with_logits`, without its ``weight`` and
-    ``pos_weight``. Source: Bishop, *Pattern Recognition and Machine Learning* (2006), section 4.3.2.
+    Equal to :func:`torch.nn.functional.binary_cross_entropy_with_logits` without its ``weight`` and ``pos_weight``;
+    where label 0 is predicted with certainty, torch's float32 loss is rounded to 0 and this one is not. Source: Bishop, *Pattern Recognition and Machine Learning* (2006), section 4.3.2.
 
     >>> z, y = torch.tensor([0.0, 200.0]), torch.tensor([1.0, 0.0])
     >>> binary_cross_entropy_with_logits(z, y, reduction="none")
@@ -36,5 +37,6 @@ def binary_cross_entropy_with_logits(
         raise ValueError(f"target must have input's shape {tuple(input.shape)}, got {tuple(target.shape)}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {list(REDUCTIONS)}, got {reduction!r}")
-    losses = torch.logaddexp(input, torch.zeros_like(input)) - target * input
+    zero = torch.zeros_like(input)
+    losses = target * torch.logaddexp(zero, -input) + (1 - target) * torch.logaddexp(zero, input)
     return REDUCTIONS[reduction](losses)

@@ -50,6 +50,14 @@ def test_large_logits_neither_overflow_nor_lose_the_gradient(z, y):
     assert logit.grad.item() == pytest.approx(torch.sigmoid(torch.tensor(z)).item() - y, abs=1e-6)
 
 
+@pytest.mark.parametrize(("z", "y"), [(20.0, 1.0), (-20.0, 0.0), (50.0, 1.0), (-80.0, 0.0)])
+def test_a_tiny_loss_is_not_rounded_away(z, y):
+    loss = ours(torch.tensor(z), torch.tensor(y))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-abs(z))), rel=1e-6)
+    double = F.binary_cross_entropy_with_logits(torch.tensor(z).double(), torch.tensor(y).double())
+    assert loss.item() == pytest.approx(double.item(), rel=1e-6, abs=1e-14)
+
+
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="reduction must be one of .* got 'max'"):
         ours(torch.zeros(2), torch.zeros(2), reduction="max")

@@ -78,6 +78,9 @@
     table.replaceWith(box);
     box.append(table);
   });
+  const more = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  document.addEventListener("scroll", (event) => { if (event.target.tabIndex === 0) more(event.target); },
+    { capture: true, passive: true });
   const reach = () => {
     all("span.math mjx-container").forEach((formula) => {
       formula.classList.remove("wide");
@@ -85,8 +88,9 @@
       formula.classList.toggle("wide", formula.getBoundingClientRect().width > line.clientWidth + 1);
     });
     all("pre, .table-scroll, .output.text_html, .dln-drawing, mjx-container").forEach((box) => {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-    else if (box.tabIndex === 0) box.removeAttribute("tabindex");
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else if (box.tabIndex === 0) box.removeAttribute("tabindex");
+      more(box);
     });
   };
   addEventListener("resize", reach);
