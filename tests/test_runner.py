@@ -11,6 +11,7 @@ from training import make_data, make_model, make_runner, make_step
 from dlnotes import checkpoint
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import EMA, Checkpoint, EarlyStopping, Hook
+from dlnotes.optim import SGD
 from dlnotes.runner import Runner
 from dlnotes.step import NonFiniteError
 
@@ -137,7 +138,7 @@ def test_the_fp16_run_that_is_resumed_did_overflow(tmp_path):
 def test_trains_as_the_loop_one_would_write():
     runner = make_runner(schedule=False)
     model = deepcopy(runner.step.model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     state = torch.get_rng_state()
     runner.train(EPOCHS)
     torch.set_rng_state(state)

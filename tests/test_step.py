@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from training import make_model, make_step
 
 from dlnotes.checkpoint import CheckpointError
+from dlnotes.optim import SGD
 from dlnotes.step import NonFiniteError, TrainStep
 
 
@@ -41,7 +42,7 @@ def test_equals_the_loop_one_would_write():
     x, y = batch()
     step = make_step(plain_model(), schedule=True, clip_norm=0.05)
     model = plain_model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
     for _ in range(5):
         logs = step([(x, y)])
@@ -69,7 +70,7 @@ def test_fp16_equals_torchs_own_recipe():
     x, y = batch()
     step = make_step(plain_model(), schedule=False, amp="fp16")
     model = plain_model()
-    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), torch.amp.GradScaler("cpu")
+    optimizer, scaler = SGD(model.parameters(), lr=0.1, momentum=0.9), torch.amp.GradScaler("cpu")
     for _ in range(5):
         step([(x, y)])
         optimizer.zero_grad()
