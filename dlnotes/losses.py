@@ -26,8 +26,10 @@ def binary_cross_entropy_with_logits(
     Raises:
         ValueError: shapes differ, or ``reduction`` is none of the three.
 
-    Equal to :func:`torch.nn.functional.binary_cross_entropy_with_logits` without its ``weight`` and ``pos_weight``;
-    where label 0 is predicted with certainty, torch's float32 loss is rounded to 0 and this one is not. Source: Bishop, *Pattern Recognition and Machine Learning* (2006), section 4.3.2.
+    Equal to :func:`torch.nn.functional.binary_cross_entropy_with_logits` without its ``weight`` and
+    ``pos_weight``. Differs: where label 0 is predicted with certainty, torch's float32 loss is rounded
+    to 0 and this one is not. Source: Bishop, *Pattern Recognition and Machine Learning* (2006), section
+    4.3.2.
 
     >>> z, y = torch.tensor([0.0, 200.0]), torch.tensor([1.0, 0.0])
     >>> binary_cross_entropy_with_logits(z, y, reduction="none")
