@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: book test lint serve notebooks chapter bench colab setup clean
+.PHONY: book test lint serve notebooks chapter bench setup clean
 
 book: $(READY)  ## build both editions into _build/site
 	$(BIN)/python book/_tools/build_site.py
@@ -29,6 +29,9 @@ notebooks: $(READY)  ## run the notebooks and store their outputs; FILES=book/â€
 
 chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/name
 	$(BIN)/python book/_tools/new_chapter.py $(NAME)
+
+bench: $(READY)  ## measure our optimizers beside torch's (and labml-nn's, where installed) and record the ratios
+	$(BIN)/python benchmarks/optimizers.py
 
 setup: $(READY)
 

@@ -1,0 +1,106 @@
+"""Side-by-side timing: every round measures all candidates in an order of its own, and compares within the round.
+
+What slows the machine for a while slows a whole round, so a ratio to the baseline of the same round keeps what a mean
+of seconds would lose. A copy of the baseline runs along under the name "noise": how far its ratio strays from 1 is what
+this run cannot see.
+"""
+
+import json
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def compare(candidates: Mapping[str, Callable[[], object]], baseline: str, rounds: int = 21) -> dict[str, dict]:
+    """Median seconds of each candidate, and the quartiles of its ratio to the baseline."""
+    if baseline not in candidates:
+        raise ValueError(f"baseline {baseline!r} is none of {list(candidates)}")
+    candidates = {**candidates, "noise": candidates[baseline]}
+    for run in candidates.values():
+        run()  # the first call allocates
+    order, seconds = random.Random(0), {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name in order.sample(list(candidates), len(candidates)):
+            seconds[name].append(measure(candidates[name]))
+    return {
+        name: {
+            "ratio": [round(q, 3) for q in quartiles([t / b for t, b in zip(times, seconds[baseline], strict=True)])],
+            "seconds": float(f"{statistics.median(times):.3g}"),
+        }
+        for name, times in seconds.items()
+    }
+
+
+def measure(run: Callable[[], object]) -> float:
+    """Seconds of one call, until the device has finished."""
+    synchronize()
+    start = time.perf_counter()
+    run()
+    synchronize()
+    return time.perf_counter() - start
+
+
+def synchronize() -> None:
+    """Wait for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def record(name: str, results: Mapping[str, Mapping[str, dict]], packages: tuple[str, ...] = ()) -> Path:
+    """Write the results, with the machine and the versions that made them, to results/<name>-<device>.json."""
+    cuda = torch.cuda.is_available()
+    cpu = next(
+        (line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")), platform.machine()
+    )
+    content = {
+        "date": date.today().isoformat(),
+        "machine": {
+            "cpu": cpu,
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if cuda else None,
+        },
+        "versions": {"python": platform.python_version()} | {p: installed(p) for p in ("torch", "numpy", *packages)},
+        "results": results,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{'cuda' if cuda else 'cpu'}.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def cpu_lines() -> list[str]:
+    """Linux's description of the processor; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, or None where it is absent."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def table(results: Mapping[str, Mapping[str, dict]]) -> str:
+    """The results as text: work, candidate, median ratio with its quartiles."""
+    lines = [f"{'work':34} {'candidate':18} {'ratio':>6}  quartiles"]
+    for work, candidates in results.items():
+        for name, result in sorted(candidates.items(), key=lambda item: item[1]["ratio"][1]):
+            low, median, high = result["ratio"]
+            lines.append(f"{work:34} {name:18} {median:6.2f}  {low:.2f}–{high:.2f}")
+    return "\n".join(lines)
