@@ -363,7 +363,6 @@ def serious_faults(page, size, colours):
     page.run("document.querySelectorAll('details.dln-fold').forEach((fold) => { fold.open = true; })")
     # Code is coloured alike everywhere: a few cells are enough, and thousands of words of code would take minutes.
     page.run("[...document.querySelectorAll('.cell_input')].slice(4).forEach((cell) => { cell.hidden = true; })")
-    page.run("window.dispatchEvent(new Event('resize'))")
     if not page.run("return !!window.axe"):
         page.run(axe_source())
     faults = page.browser.execute_async_script("""
@@ -385,7 +384,6 @@ def test_accessibility(page, size, colours):
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_nothing_hangs_over_the_edge(page, size):
     resize(page.browser, size)
-    page.run("window.dispatchEvent(new Event('resize'))")
     width = page.run("return document.documentElement.scrollWidth")
     wide = page.run("""
         const edge = document.documentElement.clientWidth + 1, hidden = (node) => {
