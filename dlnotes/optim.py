@@ -1,14 +1,17 @@
 r"""Optimizers, each with the arguments and the state dict of torch's of the same name.
 
-What they share, their checks and errors among it, stands in :class:`dlnotes.optimizer.RuleOptimizer`.
-"""
+What they share, their checks and errors among it, stands in :class:`dlnotes.optimizer.RuleOptimizer`. Each is a
+readable rule, ``update``, and has the same in ``fused`` for many parameters at once, see :mod:`dlnotes.kernels`.
 
-from collections.abc import Sequence
+Torch's arguments ``foreach``, ``fused`` and ``capturable`` are missing: they choose how a step is computed, and here
+the parameters decide that. Its ``differentiable``, gradients through the step itself, is missing too.
+"""
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from dlnotes import kernels
 from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one, check_not_negative
 
 
@@ -32,13 +35,13 @@ class SGD(RuleOptimizer):
         dampening: :math:`\tau`, default 0.
         weight_decay: :math:`\lambda`, default 0.
         nesterov: Nesterov's variant, default False.
+        maximize: climb instead of descend, that is, step against the loss's negative; default False.
 
     Raises:
         ValueError: a hyper-parameter is negative or NaN, or Nesterov is asked for without momentum or with
             dampening.
 
-    Equal to :class:`torch.optim.SGD` step by step, and its ``state_dict`` loads either way. It has no
-    ``foreach``, ``fused``, ``maximize`` and ``differentiable``.
+    Equal to :class:`torch.optim.SGD` step by step, and its ``state_dict`` loads either way.
     Source: Sutskever et al., *On the importance of initialization and momentum in deep learning* (2013).
 
     >>> w = torch.tensor([1.0], requires_grad=True)
@@ -49,15 +52,18 @@ class SGD(RuleOptimizer):
     tensor([0.8000], requires_grad=True)
     """
 
+    fused = staticmethod(kernels.sgd)
+
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
-        nesterov: bool = False,
+        nesterov: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
         check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError(f"nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
         defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        super().__init__(params, defaults | {"weight_decay": weight_decay, "nesterov": nesterov})
+        defaults |= {"weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
+        super().__init__(params, defaults)
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         if group["weight_decay"]:
@@ -70,17 +76,6 @@ class SGD(RuleOptimizer):
                 buffer.mul_(group["momentum"]).add_(gradient, alpha=1 - group["dampening"])
             gradient = gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
         parameter.add_(gradient, alpha=-group["lr"])
-
-    def fused(
-        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
-    ) -> bool:
-        buffers = [state.get("momentum_buffer") for state in states] if group["momentum"] else []
-        if any(buffer is None for buffer in buffers):
-            return False
-        names = ("weight_decay", "momentum", "lr", "dampening", "nesterov")
-        options = {name: group[name] for name in names}
-        torch._fused_sgd_(parameters, gradients, buffers, **options, maximize=False, is_first_step=False)  # pyright: ignore
-        return True
 
 
 class Adagrad(RuleOptimizer):
@@ -99,6 +94,7 @@ class Adagrad(RuleOptimizer):
         weight_decay: :math:`\lambda`, default 0.
         initial_accumulator_value: :math:`s_0`, default 0.
         eps: :math:`\epsilon`, default 1e-10.
+        maximize: climb, default False.
 
     Raises:
         ValueError: a hyper-parameter is negative or NaN.
@@ -114,14 +110,16 @@ class Adagrad(RuleOptimizer):
     tensor([ 0.9000, 99.9000], requires_grad=True)
     """
 
+    fused = staticmethod(kernels.adagrad)
+
     def __init__(
         self, params: ParamsT, lr: float = 0.01, lr_decay: float = 0, weight_decay: float = 0,
-        initial_accumulator_value: float = 0, eps: float = 1e-10,
+        initial_accumulator_value: float = 0, eps: float = 1e-10, *, maximize: bool = False,
     ):  # fmt: skip
         defaults = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
         defaults["initial_accumulator_value"] = initial_accumulator_value
         check_not_negative(**defaults)
-        super().__init__(params, defaults)
+        super().__init__(params, defaults | {"maximize": maximize})
         for group in self.param_groups:  # torch fills the state at once, so an unused parameter has one too
             for parameter in group["params"]:
                 self.start(parameter, self.state[parameter], group)
@@ -159,6 +157,7 @@ class RMSprop(RuleOptimizer):
         weight_decay: :math:`\lambda`, default 0.
         momentum: :math:`\mu`, default 0.
         centered: divide by the standard deviation, default False.
+        maximize: climb, default False.
 
     Raises:
         ValueError: a hyper-parameter is negative or NaN.
@@ -174,13 +173,15 @@ class RMSprop(RuleOptimizer):
     tensor([ 0.9000, 99.9000], requires_grad=True)
     """
 
+    fused = staticmethod(kernels.rmsprop)
+
     def __init__(
         self, params: ParamsT, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
-        momentum: float = 0, centered: bool = False,
+        momentum: float = 0, centered: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
         defaults = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
         check_not_negative(**defaults)
-        super().__init__(params, defaults | {"centered": centered})
+        super().__init__(params, defaults | {"centered": centered, "maximize": maximize})
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
         state["step"] = torch.zeros((), device=parameter.device)
@@ -224,6 +225,8 @@ class Adam(RuleOptimizer):
         eps: :math:`\epsilon`, default 1e-8.
         weight_decay: :math:`\lambda`, default 0; part of the gradient (:class:`AdamW` decouples it).
         amsgrad: the AMSGrad variant, default False.
+        maximize: climb, default False.
+        decoupled_weight_decay: decay as :class:`AdamW` does, default False.
 
     Raises:
         ValueError: a hyper-parameter is out of range.
@@ -239,16 +242,16 @@ class Adam(RuleOptimizer):
     tensor([ 0.9000, 99.9000], requires_grad=True)
     """
 
-    decoupled = False
+    fused = staticmethod(kernels.adam)
 
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0, amsgrad: bool = False,
+        weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False, decoupled_weight_decay: bool = False,
     ):  # fmt: skip
         check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
         check_below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, defaults | {"decoupled_weight_decay": self.decoupled})
+        super().__init__(params, defaults | {"maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay})
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
         state["step"] = torch.zeros((), device=parameter.device)
@@ -258,7 +261,7 @@ class Adam(RuleOptimizer):
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         state["step"] += 1
         t, (beta1, beta2) = state["step"].item(), group["betas"]
-        if self.decoupled:
+        if group["decoupled_weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
         elif group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
@@ -269,19 +272,6 @@ class Adam(RuleOptimizer):
         divisor = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(group["eps"])
         parameter.addcdiv_(mean, divisor, value=-group["lr"] / (1 - beta1**t))
 
-    def fused(
-        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
-    ) -> bool:
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
-        averages, squares, largest, steps = ([state[n] for state in states if n in state] for n in names)
-        torch._foreach_add_(steps, 1)  # pyright: ignore
-        kernel = torch._fused_adamw_ if self.decoupled else torch._fused_adam_  # pyright: ignore
-        beta1, beta2 = group["betas"]
-        options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad")}
-        lists = (list(parameters), list(gradients), averages, squares, largest, steps)
-        kernel(*lists, **options, beta1=beta1, beta2=beta2, maximize=False)  # pyright: ignore
-        return True
-
 
 class AdamW(Adam):
     r"""Adam with weight decay taken out of the gradient: :math:`\theta \leftarrow (1-\eta\lambda)\theta` first.
@@ -290,7 +280,7 @@ class AdamW(Adam):
     :math:`\sqrt{v_t}`; here every parameter shrinks by the same factor in each step, whatever its gradients.
 
     Args:
-        params, lr, betas, eps, amsgrad: as for :class:`Adam`.
+        params, lr, betas, eps, amsgrad, maximize: as for :class:`Adam`.
         weight_decay: :math:`\lambda`, default 0.01.
 
     Raises:
@@ -306,10 +296,9 @@ class AdamW(Adam):
     tensor([0.9500], requires_grad=True)
     """
 
-    decoupled = True
-
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 1e-2, amsgrad: bool = False,
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        options = {"maximize": maximize, "decoupled_weight_decay": True}
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)

@@ -1,15 +1,15 @@
 r"""What all optimizers share: groups, checks, and the choice between the readable rule and torch's fused kernel."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
-Group = dict[str, Any]
-State = dict[str, Any]
+from dlnotes.kernels import Group, Kernel, State, Tensors
+
 FUSED_DEVICES = ("cpu", "cuda")
 
 
@@ -42,9 +42,9 @@ def check_below_one(**values: float) -> None:
 class RuleOptimizer(Optimizer):
     r"""An optimizer given by a rule for one parameter, ``update``, and perhaps a kernel for many, ``fused``.
 
-    A subclass writes its rule in ``update`` as readable in-place operations. Where torch has a kernel for the same
-    rule the subclass calls it in ``fused``; ``step`` prefers it when all parameters of a group are contiguous and
-    share one type and one device that the kernels know. Tests prove the two equal.
+    A subclass writes its rule in ``update`` as readable in-place operations. ``fused`` may name a function of
+    :mod:`dlnotes.kernels` that does the same for many parameters; ``step`` prefers it when all parameters of a group
+    are contiguous and share one type and one device that the kernels know. ``fused = None`` takes it away.
 
     Args:
         params: parameters, or parameter groups, as for every torch optimizer.
@@ -52,7 +52,6 @@ class RuleOptimizer(Optimizer):
 
     Raises:
         TypeError: a parameter is not of a real floating type.
-        ValueError: a loaded state has torch's ``maximize`` set, which these optimizers lack.
         RuntimeError: a gradient is sparse.
 
     A NaN or infinite gradient spreads to the parameter, as in torch; the training step of this package refuses to
@@ -68,6 +67,8 @@ class RuleOptimizer(Optimizer):
     tensor([ 0.5000, -1.5000], requires_grad=True)
     """
 
+    fused: ClassVar[Kernel | None] = None
+
     def __init__(self, params: ParamsT, defaults: Mapping[str, Any]):
         super().__init__(params, dict(defaults))
 
@@ -80,9 +81,9 @@ class RuleOptimizer(Optimizer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         r"""Take over a state of this optimizer or of torch's of the same name."""
-        if any(group.get("maximize") for group in state_dict["param_groups"]):
-            raise ValueError(f"{type(self).__name__} has no maximize, which the state sets: negate the loss instead")
         super().load_state_dict(dict(state_dict))
+        for group in self.param_groups:  # a state of an older version lacks the newest options
+            group.update({name: value for name, value in self.defaults.items() if name not in group})
         for parameter, state in self.state.items():
             if "step" in state:  # the fused kernels count on the parameter's device
                 state["step"] = torch.as_tensor(state["step"], dtype=torch.float32, device=parameter.device)
@@ -100,11 +101,14 @@ class RuleOptimizer(Optimizer):
             if any(gradient.is_sparse for gradient in gradients):
                 name = type(self).__name__
                 raise RuntimeError(f"{name} does not support sparse gradients; set sparse=False in the embedding")
+            if group.get("maximize"):
+                gradients = [-gradient for gradient in gradients]
             states = [self.state[p] for p in parameters]
             for parameter, state in zip(parameters, states, strict=True):
                 if not state:
                     self.start(parameter, state, group)
-            if not (fusible(parameters, gradients) and self.fused(parameters, gradients, states, group)):
+            kernel = type(self).fused if fusible(parameters, gradients) else None
+            if kernel is None or not kernel(parameters, gradients, states, group):
                 for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
                     self.update(parameter, gradient, state, group)
         return loss
@@ -116,14 +120,8 @@ class RuleOptimizer(Optimizer):
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         r"""Update one parameter, and its state, in place."""
 
-    def fused(
-        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], states: Sequence[State], group: Group
-    ) -> bool:
-        r"""Update all at once by a kernel of torch's, and return True; or return False where there is none."""
-        return False
 
-
-def fusible(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> bool:
+def fusible(parameters: Tensors, gradients: Tensors) -> bool:
     r"""Whether torch's fused kernels may take these: contiguous, of one type, on one device they know.
 
     >>> fusible([torch.zeros(2, 3)], [torch.zeros(2, 3)]), fusible([torch.zeros(2, 3).t()], [torch.zeros(3, 2)])

@@ -4,22 +4,21 @@ import torch
 from dlnotes.optimizer import RuleOptimizer, check_below_one, check_not_negative, fusible
 
 
-class Record(RuleOptimizer):
-    """Writes down which form was used."""
+def record(kernel_works=True):
+    """An optimizer class that writes down which form was used, and where."""
+    used = []
 
-    kernel = True
+    class Record(RuleOptimizer):
+        def update(self, parameter, gradient, state, group):
+            used.append("rule")
 
-    def __init__(self, params):
-        super().__init__(params, {"lr": 0.1})
-        self.used = []
+        @staticmethod
+        def fused(parameters, gradients, states, group):
+            if kernel_works:
+                used.append(f"kernel on {len(parameters)}")
+            return kernel_works
 
-    def update(self, parameter, gradient, state, group):
-        self.used.append("rule")
-
-    def fused(self, parameters, gradients, states, group):
-        if self.kernel:
-            self.used.append(f"kernel on {len(parameters)}")
-        return self.kernel
+    return Record, used
 
 
 def with_gradients(*tensors):
@@ -29,23 +28,27 @@ def with_gradients(*tensors):
 
 
 def test_the_kernel_takes_a_whole_group_and_the_rule_what_it_cannot():
-    optimizer = Record(with_gradients(torch.zeros(2), torch.zeros(3)))
-    optimizer.step()
-    assert optimizer.used == ["kernel on 2"]
-    optimizer.kernel = False
-    optimizer.step()
-    assert optimizer.used[1:] == ["rule", "rule"]
+    parameters = with_gradients(torch.zeros(2), torch.zeros(3))
+    for works, expected in ((True, ["kernel on 2"]), (False, ["rule", "rule"])):
+        cls, used = record(works)
+        cls(parameters, {"lr": 0.1}).step()
+        assert used == expected
+        used.clear()
+        cls.fused = None
+        cls(parameters, {"lr": 0.1}).step()
+        assert used == ["rule", "rule"]
 
 
 def test_parameters_without_a_gradient_are_left_out():
-    used, unused = with_gradients(torch.zeros(2), torch.zeros(3))
-    unused.grad = None
-    optimizer = Record([used, unused])
+    left, right = with_gradients(torch.zeros(2), torch.zeros(3))
+    right.grad = None
+    cls, used = record()
+    optimizer = cls([left, right], {"lr": 0.1})
     optimizer.step()
-    assert optimizer.used == ["kernel on 1"]
-    used.grad = None
+    assert used == ["kernel on 1"]
+    left.grad = None
     optimizer.step()
-    assert optimizer.used == ["kernel on 1"]
+    assert used == ["kernel on 1"]
 
 
 @pytest.mark.parametrize(
