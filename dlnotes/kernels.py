@@ -22,6 +22,20 @@ def _column(states: Sequence[State], name: str) -> list[Tensor]:
     return [state[name] for state in states]
 
 
+def count(steps: Tensors) -> None:
+    r"""Add one to every step count; where they fill one tensor, see :func:`dlnotes.optimizer.pack_steps`, in one go.
+
+    >>> packed = torch.zeros(300)
+    >>> count(list(packed.unbind())); packed.sum()
+    tensor(300.)
+    """
+    whole = steps[0]._base
+    if whole is not None and whole.numel() == len(steps) and all(step._base is whole for step in steps):
+        whole.add_(1)
+    else:
+        torch._foreach_add_(steps, 1)
+
+
 def sgd(parameters: Tensors, gradients: Tensors, states: Sequence[State], group: Group) -> bool:
     r"""The rule of :class:`dlnotes.optim.SGD`, except for the first step with momentum, which starts the buffers.
 
@@ -49,7 +63,7 @@ def adagrad(parameters: Tensors, gradients: Tensors, states: Sequence[State], gr
     if parameters[0].device.type != "cpu":
         return False
     steps = _column(states, "step")
-    torch._foreach_add_(steps, 1)
+    count(steps)
     options = {name: group[name] for name in ("lr", "lr_decay", "weight_decay", "eps")}
     lists = (parameters, gradients, _column(states, "sum"), steps)
     torch._fused_adagrad_(*lists, **options, maximize=False)
@@ -66,7 +80,7 @@ def rmsprop(parameters: Tensors, gradients: Tensors, states: Sequence[State], gr
     (True, tensor([0.8000]))
     """
     alpha, rate = group["alpha"], float(group["lr"])
-    torch._foreach_add_(_column(states, "step"), 1)
+    count(_column(states, "step"))
     if group["weight_decay"]:
         gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
     squares = _column(states, "square_avg")
@@ -99,7 +113,7 @@ def adam(parameters: Tensors, gradients: Tensors, states: Sequence[State], group
     """
     steps, means, squares = (_column(states, name) for name in ("step", "exp_avg", "exp_avg_sq"))
     largest = _column(states, "max_exp_avg_sq") if group["amsgrad"] else []
-    torch._foreach_add_(steps, 1)
+    count(steps)
     kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
     options = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad")}
     options |= {"beta1": group["betas"][0], "beta2": group["betas"][1], "maximize": False}

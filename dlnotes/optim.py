@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from dlnotes import kernels
-from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one, check_not_negative
+from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one, check_not_negative, pack_steps
 
 
 class SGD(RuleOptimizer):
@@ -123,6 +123,7 @@ class Adagrad(RuleOptimizer):
         for group in self.param_groups:  # torch fills the state at once, so an unused parameter has one too
             for parameter in group["params"]:
                 self.start(parameter, self.state[parameter], group)
+            pack_steps([self.state[parameter] for parameter in group["params"]])
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
         state["step"] = torch.zeros((), device=parameter.device)

@@ -1,7 +1,7 @@
 r"""What all optimizers share: groups, checks, and the choice between the readable rule and torch's fused kernel."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -87,6 +87,8 @@ class RuleOptimizer(Optimizer):
         for parameter, state in self.state.items():
             if "step" in state:  # the fused kernels count on the parameter's device
                 state["step"] = torch.as_tensor(state["step"], dtype=torch.float32, device=parameter.device)
+        for group in self.param_groups:
+            pack_steps([self.state[p] for p in group["params"] if p in self.state])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # pyright: ignore
@@ -104,9 +106,11 @@ class RuleOptimizer(Optimizer):
             if group.get("maximize"):
                 gradients = [-gradient for gradient in gradients]
             states = [self.state[p] for p in parameters]
-            for parameter, state in zip(parameters, states, strict=True):
-                if not state:
-                    self.start(parameter, state, group)
+            if not all(states):
+                for parameter, state in zip(parameters, states, strict=True):
+                    if not state:
+                        self.start(parameter, state, group)
+                pack_steps(states)
             kernel = type(self).fused if fusible(parameters, gradients) else None
             if kernel is None or not kernel(parameters, gradients, states, group):
                 for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
@@ -121,6 +125,24 @@ class RuleOptimizer(Optimizer):
         r"""Update one parameter, and its state, in place."""
 
 
+def pack_steps(states: Sequence[State]) -> None:
+    r"""Lay the step counts of these states side by side in one tensor, each still a tensor of its own in its state.
+
+    A kernel can then add to all of them at once: 300 additions to one number each take longer than Adam's arithmetic.
+    States without a count, or with counts on several devices, stay as they are.
+
+    >>> states = [{"step": torch.tensor(3.0)}, {"step": torch.tensor(4.0)}]
+    >>> pack_steps(states)
+    >>> states[1]["step"], states[0]["step"]._base
+    (tensor(4.), tensor([3., 4.]))
+    """
+    counts = [state["step"] for state in states if "step" in state]
+    if len({step.device for step in counts}) == 1:
+        packed = torch.stack(counts).unbind()
+        for state, step in zip((state for state in states if "step" in state), packed, strict=True):
+            state["step"] = step
+
+
 def fusible(parameters: Tensors, gradients: Tensors) -> bool:
     r"""Whether torch's fused kernels may take these: contiguous, of one type, on one device they know.
 
@@ -130,4 +152,5 @@ def fusible(parameters: Tensors, gradients: Tensors) -> bool:
     if not parameters or parameters[0].device.type not in FUSED_DEVICES:
         return False
     device, dtype = parameters[0].device, parameters[0].dtype
-    return all(t.device == device and t.dtype == dtype and t.is_contiguous() for t in [*parameters, *gradients])
+    tensors = [*parameters, *gradients]
+    return all(t.dtype is dtype and t.is_contiguous() and t.device == device for t in tensors)

@@ -1,5 +1,7 @@
 """What the kernels refuse and leave alone; that they equal the rules is shown in test_optim."""
 
+import copy
+
 import pytest
 import torch
 
@@ -37,6 +39,34 @@ def test_gradients_are_left_alone(name):
     kept = [gradient.clone() for gradient in gradients]
     optimizer.step()
     assert all(map(torch.equal, gradients, kept))
+
+
+@pytest.mark.parametrize("name", ["Adagrad", "RMSprop", "Adam"])
+def test_only_parameters_with_gradients_are_counted(name):
+    optimizer, parameters, _ = ready(name)
+    for used in ([0, 1, 2], [0, 2], [1]):
+        for i, parameter in enumerate(parameters):
+            parameter.grad = torch.ones_like(parameter) if i in used else None
+        optimizer.step()
+    assert [optimizer.state[p]["step"].item() for p in parameters] == [3, 3, 3]
+    parameters[1].grad = torch.ones_like(parameters[1])
+    saved = copy.deepcopy(optimizer.state_dict())
+    optimizer.step()
+    assert [optimizer.state[p]["step"].item() for p in parameters] == [3, 4, 3]
+    optimizer.load_state_dict(saved)
+    assert [optimizer.state[p]["step"].item() for p in parameters] == [3, 3, 3]
+
+
+def test_count_adds_one_to_each_however_they_lie():
+    whole = torch.zeros(4)
+    views = list(whole.unbind())
+    kernels.count(views)
+    assert whole.tolist() == [1, 1, 1, 1]
+    kernels.count(views[1:3])  # a part of the whole
+    assert whole.tolist() == [1, 2, 2, 1]
+    kernels.count([*views[:3], alone := torch.tensor(7.0)])
+    assert whole.tolist() == [2, 3, 3, 1]
+    assert alone == 8
 
 
 def test_sgd_leaves_the_first_step_with_momentum_to_the_rule():

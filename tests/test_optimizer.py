@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dlnotes.optimizer import RuleOptimizer, check_below_one, check_not_negative, fusible
+from dlnotes.optimizer import RuleOptimizer, check_below_one, check_not_negative, fusible, pack_steps
 
 
 def record(kernel_works=True):
@@ -74,3 +74,20 @@ def test_checks_name_the_value():
     for bad in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"beta must be in \[0, 1\)"):
             check_below_one(beta=bad)
+
+
+def test_packed_steps_keep_their_counts_and_lie_in_one_tensor():
+    states = [{"step": torch.tensor(float(i))} for i in range(3)]
+    pack_steps([*states, {}])
+    assert [state["step"].item() for state in states] == [0, 1, 2]
+    assert all(state["step"].shape == () for state in states)
+    assert len({state["step"].untyped_storage().data_ptr() for state in states}) == 1
+    states[0]["step"] += 5
+    assert [state["step"].item() for state in states] == [5, 1, 2]
+
+
+def test_steps_on_several_devices_are_not_packed():
+    states = [{"step": torch.tensor(1.0)}, {"step": torch.zeros((), device="meta")}]
+    pack_steps(states)
+    assert states[0]["step"]._base is None
+    pack_steps([])
