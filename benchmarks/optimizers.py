@@ -9,33 +9,36 @@ from timing import compare, record, table
 
 from dlnotes import optim
 from dlnotes.device import default_device
-from dlnotes.optimizer import RuleOptimizer
 
+LARGE, SMALL = [(10_000_000,)], [(32, 32)] * 300
 WORK = {
-    "Adam, 10 M parameters": ("Adam", {}, [(10_000_000,)]),
-    "AdamW, 10 M parameters": ("AdamW", {"weight_decay": 0.01}, [(10_000_000,)]),
-    "Adam, 300 small tensors": ("Adam", {}, [(32, 32)] * 300),
-    "SGD + momentum, 10 M parameters": ("SGD", {"momentum": 0.9}, [(10_000_000,)]),
-    "RMSprop, 10 M parameters": ("RMSprop", {}, [(10_000_000,)]),
-    "Adagrad, 10 M parameters": ("Adagrad", {}, [(10_000_000,)]),
+    f"{title}, {size}": (name, options, shapes)
+    for size, shapes in (("10 M parameters", LARGE), ("300 small tensors", SMALL))
+    for title, name, options in (
+        ("SGD with momentum", "SGD", {"momentum": 0.9}),
+        ("Adagrad", "Adagrad", {}),
+        ("RMSprop", "RMSprop", {}),
+        ("Adam", "Adam", {}),
+        ("AdamW", "AdamW", {"weight_decay": 0.01}),
+    )
 }
 
 
 def readable(name: str) -> type[torch.optim.Optimizer]:
     """Our optimizer with its kernel taken away: the rule that the chapters show."""
-    return type(name, (getattr(optim, name),), {"fused": RuleOptimizer.fused})
+    return type(name, (getattr(optim, name),), {"fused": None})
 
 
 def candidates(name: str, options: dict, shapes: list[tuple[int, ...]]) -> dict[str, Callable[[], object]]:
-    """A step of each implementation, on parameters and gradients of its own."""
-    generator = torch.Generator().manual_seed(0)
+    """A step of each implementation, on equal parameters and gradients of its own."""
     device = default_device()
 
     def stepper(cls: Callable, **more: object) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(0)
         parameters = [torch.randn(s, generator=generator).to(device).requires_grad_() for s in shapes]
         for parameter in parameters:
             parameter.grad = torch.randn(parameter.shape, generator=generator).to(device)
-        return cls(parameters, lr=1e-3, **options, **more).step
+        return cls(parameters, **({"lr": 1e-3} | options | more)).step
 
     theirs = getattr(torch.optim, name)
     steps = {
@@ -47,10 +50,12 @@ def candidates(name: str, options: dict, shapes: list[tuple[int, ...]]) -> dict[
     }
     if name != "RMSprop":
         steps["torch, fused"] = stepper(theirs, fused=True)
-    if name == "Adam" and importlib.util.find_spec("labml_nn"):
+    if name in ("Adam", "AdamW") and importlib.util.find_spec("labml_nn"):
+        from labml_nn.optimizers import WeightDecay
         from labml_nn.optimizers.adam import Adam
 
-        steps["labml-nn"] = stepper(Adam)
+        decay = WeightDecay(options.get("weight_decay", 0.0))
+        steps["labml-nn"] = stepper(Adam, weight_decay=decay, eps=1e-8)  # its own eps, 1e-16, is far from torch's
     return steps
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+SHORTEST = 0.02  # seconds that one measurement should take at least: short work is repeated, as in a training loop
 
 
 def compare(candidates: Mapping[str, Callable[[], object]], baseline: str, rounds: int = 21) -> dict[str, dict]:
@@ -27,10 +28,11 @@ def compare(candidates: Mapping[str, Callable[[], object]], baseline: str, round
     candidates = {**candidates, "noise": candidates[baseline]}
     for run in candidates.values():
         run()  # the first call allocates
+    calls = max(1, round(SHORTEST / measure(candidates[baseline])))
     order, seconds = random.Random(0), {name: [] for name in candidates}
     for _ in range(rounds):
         for name in order.sample(list(candidates), len(candidates)):
-            seconds[name].append(measure(candidates[name]))
+            seconds[name].append(measure(candidates[name], calls))
     return {
         name: {
             "ratio": [round(q, 3) for q in quartiles([t / b for t, b in zip(times, seconds[baseline], strict=True)])],
@@ -40,13 +42,14 @@ def compare(candidates: Mapping[str, Callable[[], object]], baseline: str, round
     }
 
 
-def measure(run: Callable[[], object]) -> float:
-    """Seconds of one call, until the device has finished."""
+def measure(run: Callable[[], object], calls: int = 1) -> float:
+    """Seconds of one call, averaged over as many in a row as asked for, until the device has finished."""
     synchronize()
     start = time.perf_counter()
-    run()
+    for _ in range(calls):
+        run()
     synchronize()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / calls
 
 
 def synchronize() -> None:

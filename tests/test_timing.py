@@ -2,21 +2,33 @@
 
 import json
 
+import optimizers
 import pytest
 import timing
+import torch
 
 
 def test_ratios_are_taken_within_each_round(monkeypatch):
-    base, calls = {"fast": 1.0, "slow": 3.0}, iter(range(100))
+    base, measured = {"fast": 1.0, "slow": 3.0}, iter(range(-1, 100))  # the first is to find how many calls make one
 
-    def measure(run):  # the whole machine slows from round to round, of three candidates with the baseline's copy
-        return base[run()] * 2.0 ** (next(calls) // 3)
+    def measure(run, calls=1):  # the whole machine slows from round to round, of three candidates with the copy
+        assert calls == 1
+        return base[run()] * 2.0 ** max(0, next(measured) // 3)
 
     monkeypatch.setattr(timing, "measure", measure)
     results = timing.compare({"fast": lambda: "fast", "slow": lambda: "slow"}, "fast", rounds=5)
     assert results["slow"]["ratio"] == [3.0, 3.0, 3.0]
     assert results["noise"]["ratio"] == [1.0, 1.0, 1.0]
     assert results["fast"]["seconds"] == 4.0
+
+
+def test_short_work_is_repeated_until_it_can_be_timed(monkeypatch):
+    calls, clock = [], iter(float(i) for i in range(1000))
+    monkeypatch.setattr(timing, "SHORTEST", 5.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))  # every measurement takes a second
+    timing.compare({"a": lambda: calls.append(1)}, "a", rounds=2)
+    assert len(calls) == 2 + 1 + 2 * 2 * 5  # warming up, one to see how long it takes, two rounds of both
+    assert timing.measure(lambda: None, 4) == 1 / 4
 
 
 def test_a_baseline_that_is_not_measured():
@@ -38,3 +50,16 @@ def test_the_record_names_machine_and_versions(monkeypatch, tmp_path):
     assert content["versions"]["no-such-package"] is None
     assert content["machine"]["threads"] >= 1
     assert content["results"]["work"]["ours"]["seconds"] == 0.1
+
+
+def test_every_candidate_makes_the_same_steps():
+    for title, (name, options, _) in optimizers.WORK.items():
+        steps = optimizers.candidates(name, options, [(3, 2), (4,)])
+        ends = {}
+        for candidate, step in steps.items():
+            for _ in range(3):
+                step()
+            (group,) = step.__self__.param_groups
+            ends[candidate] = torch.cat([p.detach().flatten() for p in group["params"]])
+        for candidate, end in ends.items():
+            torch.testing.assert_close(end, ends["torch, single"], msg=f"{title}: {candidate}")
