@@ -30,8 +30,9 @@ notebooks: $(READY)  ## run the notebooks and store their outputs; FILES=book/â€
 chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/name
 	$(BIN)/python book/_tools/new_chapter.py $(NAME)
 
-bench: $(READY)  ## measure our optimizers beside torch's (and labml-nn's, where installed) and record the ratios
+bench: $(READY)  ## measure optimizers beside torch and labml-nn (where installed), and the loop; record the ratios
 	$(BIN)/python benchmarks/optimizers.py
+	$(BIN)/python benchmarks/loop.py
 
 setup: $(READY)
 

@@ -103,7 +103,6 @@ class GradScaler:
         r"""The loss times :math:`s`: call ``backward`` on what it returns."""
         return loss * self._scale if self.enabled else loss
 
-    @torch.no_grad()
     def unscale_(self, optimizer: Optimizer) -> None:
         r"""Divide the gradients of the optimizer's parameters by :math:`s`, in place, and look for inf and NaN.
 
@@ -117,7 +116,8 @@ class GradScaler:
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
         if not gradients:
             raise RuntimeError("no parameter of the optimizer has a gradient: call backward first")
-        finite = [gradient.mul_(1 / self._scale).isfinite().all() for gradient in gradients]
+        with torch.no_grad():
+            finite = [gradient.mul_(1 / self._scale).isfinite().all() for gradient in gradients]
         self._overflowed[id(optimizer)] = not all(torch.stack([f.to(finite[0].device) for f in finite]).tolist())
 
     def step(self, optimizer: Optimizer) -> bool:

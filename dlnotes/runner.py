@@ -136,12 +136,13 @@ class Runner:
         sampler = getattr(self.train_loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):  # a distributed sampler shuffles by epoch number
             sampler.set_epoch(self.epoch)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
-        resumed, now = self.iteration_in_epoch, self._random_state()
-        if resumed:
+        if not self.iteration_in_epoch:
+            batches = iter(self.train_loader)
+        else:  # draw again what was drawn before, then go on with the generators as they were saved
+            now = self._random_state()
             self._set_random_state(self._epoch_start)
-        batches = iter(self.train_loader)
-        if resumed:  # draw again what was drawn before, then go on with the generators as they were saved
-            for _ in islice(batches, resumed * self.step.accumulate):
+            batches = iter(self.train_loader)
+            for _ in islice(batches, self.iteration_in_epoch * self.step.accumulate):
                 pass
             self._set_random_state(now)
         while group := list(islice(batches, self.step.accumulate)):

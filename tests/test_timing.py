@@ -2,6 +2,7 @@
 
 import json
 
+import loop
 import optimizers
 import pytest
 import timing
@@ -63,3 +64,14 @@ def test_every_candidate_makes_the_same_steps():
             ends[candidate] = torch.cat([p.detach().flatten() for p in group["params"]])
         for candidate, end in ends.items():
             torch.testing.assert_close(end, ends["torch, single"], msg=f"{title}: {candidate}")
+
+
+def test_runner_and_the_plain_loop_train_alike():
+    ends = []
+    for make in (loop.plain, lambda: loop.with_runner(5)):
+        epoch = make()
+        epoch()
+        cells = dict(zip(epoch.__code__.co_freevars, (c.cell_contents for c in epoch.__closure__), strict=True))
+        model = cells["model"] if "model" in cells else cells["runner"].step.model
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*ends)
