@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import sys
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,6 @@ from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_tools"))  # the tools are scripts beside the book, no package
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 REPOSITORY = CONFIG["repository"]["url"]  # written there, and everywhere else compared with it
 FIGURE = "application/vnd.dlnotes.figure+json"

@@ -16,14 +16,12 @@ import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import build_site
 import pytest
 import yaml
+from editions import LANGUAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "book" / "_tools"), str(ROOT / "book" / "_ext")]  # scripts beside the book, no package
-
-import build_site  # noqa: E402
-from editions import LANGUAGES  # noqa: E402
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))

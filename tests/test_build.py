@@ -8,20 +8,18 @@ import sys
 import threading
 from pathlib import Path
 
+import bilingual
+import build_site
 import nbformat
 import pytest
 import yaml
 from docutils import nodes
 from docutils.utils import new_document
+from editions import LANGUAGES, STRINGS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from sphinx.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "book" / "_tools"), str(ROOT / "book" / "_ext")]  # scripts beside the book, no package
-
-import bilingual  # noqa: E402
-import build_site  # noqa: E402
-from editions import LANGUAGES, STRINGS  # noqa: E402
-from sphinx.errors import ConfigError  # noqa: E402
 
 FIGURE = {"svg": '<svg><path d="M0 0"/></svg>', "en": "It falls: a < b.", "zh": "它下降：a < b。"}
 
