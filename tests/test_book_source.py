@@ -80,6 +80,14 @@ def test_contents_faults_are_found():
     ]
 
 
+def test_references_are_in_order_and_each_is_cited():
+    keys = re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    assert keys == sorted(set(keys))
+    texts = "".join((BOOK / f"{name}.ipynb").read_text(encoding="utf-8") for name in NAMES)
+    cited = {key.strip() for keys in re.findall(r"\{cite[a-z:]*\}`([^`]+)`", texts) for key in keys.split(",")}
+    assert cited == set(keys)
+
+
 # ---- the repository's address: written in _config.yml, the same everywhere
 
 
