@@ -358,7 +358,7 @@ def serious_faults(page, size, colours):
     resize(page.browser, size)
     scheme(page.browser, colours)
     wait_until(lambda: page.run("return document.documentElement.dataset.theme") == colours, f"{colours} colours")
-    page.run("document.querySelectorAll('details.dln-fold').forEach((fold) => { fold.open = true; })")
+    page.run("document.querySelectorAll('article details').forEach((fold) => { fold.open = true; })")
     # Code is coloured alike everywhere: a few cells are enough, and thousands of words of code would take minutes.
     page.run("[...document.querySelectorAll('.cell_input')].slice(4).forEach((cell) => { cell.hidden = true; })")
     if not page.run("return !!window.axe"):

@@ -399,3 +399,21 @@ def test_a_formula_at_the_end_of_its_paragraph_stays():
     document += nodes.paragraph("", "", nodes.math("", "x"))
     bilingual.keep_punctuation(None, document, "page")
     assert not list(document.findall(nodes.inline))
+
+
+def folded(words, kind="code", *after):
+    """A cell as myst-nb hands it over: its code folded, then what is shown."""
+    fold = bilingual.HideCodeCellNode(prompt_show=kind, prompt_hide=kind)
+    fold += nodes.literal_block("", words)
+    return nodes.container("", fold, *after)
+
+
+def test_folded_cells_that_follow_each_other_become_one():
+    document = new_document("page")
+    picture = nodes.paragraph("", "picture")
+    document += [folded("a"), folded("b"), folded("c", "code", picture), folded("d"), folded("e", "cell")]
+    document += [nodes.paragraph("", "words"), folded("f", "cell")]
+    bilingual.join_folds(None, document, "page")
+    found = [[block.astext() for block in fold] for fold in document.findall(bilingual.HideCodeCellNode)]
+    assert found == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    assert document.astext().split() == ["a", "b", "c", "picture", "d", "e", "words", "f"]

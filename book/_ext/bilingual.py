@@ -177,6 +177,22 @@ def keep_punctuation(app, doctree, pagename):
             parent[place : place + 2] = [group, nodes.Text(after[closing.end() :])]
 
 
+def fold_of(node):
+    r"""The fold that a cell's container begins with, if there is one."""
+    first = node[0] if isinstance(node, nodes.container) and len(node) else None
+    return first if isinstance(first, HideCodeCellNode) else None
+
+
+def join_folds(app, doctree, pagename):
+    r"""Folded cells that follow each other become one: one click shows what belongs together."""
+    for parent in list(doctree.findall(nodes.Element)):
+        for before, cell in pairwise(list(parent.children)):
+            old, fold = fold_of(before), fold_of(cell)
+            if old and fold and len(before) == 1 and old["prompt_show"] == fold["prompt_show"]:
+                fold.insert(0, old.children)
+                parent.remove(before)
+
+
 def describe(script):
     r"""The address or the text of a script that Sphinx puts into a page."""
     return f"{getattr(script, 'filename', '')} {getattr(script, 'attributes', {}).get('body', '')}"
@@ -252,6 +268,7 @@ def setup(app):
     app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
     app.connect("config-inited", configure, priority=901)  # after sphinx_external_toc
     app.connect("doctree-resolved", keep_punctuation)
+    app.connect("doctree-resolved", join_folds)
     app.connect("html-page-context", page_context, priority=900)  # after MathJax is chosen for the page
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
