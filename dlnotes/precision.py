@@ -149,9 +149,15 @@ class GradScaler:
 
     def state_dict(self) -> dict[str, float]:
         r"""The scale, its rule and the count of good steps, under torch's names; empty when not enabled."""
-        names = ("scale", "growth_factor", "backoff_factor", "growth_interval", "growth_tracker")
-        keys = {"growth_tracker": "_growth_tracker"}
-        return {keys.get(name, name): getattr(self, f"_{name}") for name in names} if self.enabled else {}
+        if not self.enabled:
+            return {}
+        return {
+            "scale": self._scale,
+            "growth_factor": self._growth_factor,
+            "backoff_factor": self._backoff_factor,
+            "growth_interval": self._growth_interval,
+            "_growth_tracker": self._growth_tracker,
+        }
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         r"""Take over a state saved by this class or by torch's.
@@ -166,5 +172,6 @@ class GradScaler:
             raise ValueError(f"the state of a GradScaler needs {missing}, got {sorted(state)}")
         if not (state["scale"] > 0 and math.isfinite(state["scale"])):
             raise ValueError(f"scale must be positive and finite, got {state['scale']}")
-        for key in self.state_dict():
-            setattr(self, "_" + key.lstrip("_"), state[key])
+        self._scale = state["scale"]
+        self._growth_factor, self._backoff_factor = state["growth_factor"], state["backoff_factor"]
+        self._growth_interval, self._growth_tracker = int(state["growth_interval"]), int(state["_growth_tracker"])
