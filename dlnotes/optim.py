@@ -267,9 +267,11 @@ class Adam(RuleOptimizer):
         elif group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
         mean = state["exp_avg"].lerp_(gradient, 1 - beta1)
-        square = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        square = state["exp_avg_sq"].mul_(beta2)
+        square.addcmul_(gradient, gradient, value=1 - beta2)
         if group["amsgrad"]:
-            square = torch.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
+            largest = state["max_exp_avg_sq"]
+            square = torch.maximum(largest, square, out=largest)
         divisor = square.sqrt().div_((1 - beta2**t) ** 0.5).add_(group["eps"])
         parameter.addcdiv_(mean, divisor, value=-group["lr"] / (1 - beta1**t))
 

@@ -118,7 +118,8 @@ class GradScaler:
             raise RuntimeError("no parameter of the optimizer has a gradient: call backward first")
         with torch.no_grad():
             finite = [gradient.mul_(1 / self._scale).isfinite().all() for gradient in gradients]
-        self._overflowed[id(optimizer)] = not all(torch.stack([f.to(finite[0].device) for f in finite]).tolist())
+            flags = torch.stack([flag.to(finite[0].device) for flag in finite])
+        self._overflowed[id(optimizer)] = not flags.all().item()
 
     def step(self, optimizer: Optimizer) -> bool:
         r"""Call ``optimizer.step()`` unless a gradient is infinite or NaN; return whether it was called."""

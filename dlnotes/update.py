@@ -11,6 +11,7 @@ from torch import Tensor
 
 State = dict[str, Any]
 Weights = tuple[float, float]
+Weighted = tuple[Tensor, float]  # a sum, and the sum of its weights
 
 
 @torch.no_grad()
@@ -62,7 +63,8 @@ def general_update(
     if scale is None and (eps or divide_first or centered or largest):
         raise ValueError("scale: eps, divide_first, centered and largest need a pair (kept, taken), got None")
 
-    gradient = gradient * (clip / (gradient.norm() + 1e-6)).clamp(max=1)  # the 1e-6 is torch's clip_grad_norm_'s
+    # the 1e-6 is that of torch's clip_grad_norm_
+    gradient = gradient * (clip / (gradient.norm() + 1e-6)).clamp(max=1)
     if decoupled:
         parameter = parameter * (1 - rate * weight_decay)
     else:
@@ -84,13 +86,14 @@ def general_update(
 
     m, weight = _collect(state, "m", gradient, momentum)
     if lookahead:
-        m, weight = momentum[0] * m + momentum[1] * gradient, momentum[0] * weight + momentum[1]
+        keep, take = momentum
+        m, weight = keep * m + take * gradient, keep * weight + take
     if corrected:
         m = m / weight
     return parameter - (rate / sigma) * m
 
 
-def _collect(state: State, name: str, value: Tensor, weights: Weights) -> tuple[Tensor, float]:
+def _collect(state: State, name: str, value: Tensor, weights: Weights) -> Weighted:
     keep, take = weights
     total, weight = state.get(name, (torch.zeros_like(value), 0.0))
     state[name] = (keep * total + take * value, keep * weight + take)
