@@ -85,9 +85,8 @@ def general_update(
         gradient, sigma = gradient / sigma, torch.ones_like(sigma)
 
     m, weight = _collect(state, "m", gradient, momentum)
-    if lookahead:
-        keep, take = momentum
-        m, weight = keep * m + take * gradient, keep * weight + take
+    if lookahead:  # as if the same gradient came once more; the state does not keep it
+        m, weight = _collect(dict(state), "m", gradient, momentum)
     if corrected:
         m = m / weight
     return parameter - (rate / sigma) * m
