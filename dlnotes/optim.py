@@ -1,10 +1,9 @@
 r"""Optimizers, each with the arguments and the state dict of torch's of the same name.
 
-What they share, their checks and errors among it, stands in :class:`dlnotes.optimizer.RuleOptimizer`. Each is a
-readable rule, ``update``, and has the same in ``fused`` for many parameters at once, see :mod:`dlnotes.kernels`.
-
-Torch's arguments ``foreach``, ``fused`` and ``capturable`` are missing: they choose how a step is computed, and here
-the parameters decide that. Its ``differentiable``, gradients through the step itself, is missing too.
+What they share, checks and errors too, stands in :class:`dlnotes.optimizer.RuleOptimizer`. Each is a readable rule,
+``update``, and has the same in ``fused`` for many parameters at once, see :mod:`dlnotes.kernels`. Torch's arguments
+``foreach``, ``fused`` and ``capturable`` are missing: they choose how a step is computed, and here the parameters
+decide that. Its ``differentiable``, gradients through the step itself, is missing too.
 """
 
 import torch
@@ -12,7 +11,9 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from dlnotes import kernels
-from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one, check_not_negative, pack_steps
+from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one
+
+Number = float | Tensor  # a tensor of one element, as in torch
 
 
 class SGD(RuleOptimizer):
@@ -25,8 +26,7 @@ class SGD(RuleOptimizer):
         b_t = \mu b_{t-1} + (1-\tau) g_t \quad (b_1 = g_1), \qquad
         \theta_{t+1} = \theta_t - \eta\, b_t
 
-    Nesterov's variant steps along :math:`g_t + \mu b_t`. Without momentum :math:`b_t = g_t`, which is gradient
-    descent :math:`\theta_{t+1} = \theta_t - \eta\nabla L(\theta_t)`.
+    Nesterov's variant steps along :math:`g_t + \mu b_t`. Without momentum :math:`b_t = g_t`: gradient descent.
 
     Args:
         params: parameters, or parameter groups, as for every torch optimizer.
@@ -35,14 +35,13 @@ class SGD(RuleOptimizer):
         dampening: :math:`\tau`, default 0.
         weight_decay: :math:`\lambda`, default 0.
         nesterov: Nesterov's variant, default False.
-        maximize: climb instead of descend, that is, step against the loss's negative; default False.
+        maximize: climb instead of descend, default False.
 
     Raises:
-        ValueError: a hyper-parameter is negative or NaN, or Nesterov is asked for without momentum or with
-            dampening.
+        ValueError: a hyper-parameter is negative, NaN or infinite, or Nesterov lacks momentum or has dampening.
 
-    Equal to :class:`torch.optim.SGD` step by step, and its ``state_dict`` loads either way.
-    Source: Sutskever et al., *On the importance of initialization and momentum in deep learning* (2013).
+    Equal to :class:`torch.optim.SGD`; its ``state_dict`` loads either way. Source: Sutskever et al., *On the importance
+    of initialization and momentum in deep learning* (2013).
 
     >>> w = torch.tensor([1.0], requires_grad=True)
     >>> optimizer = SGD([w], lr=0.1)
@@ -53,17 +52,21 @@ class SGD(RuleOptimizer):
     """
 
     fused = staticmethod(kernels.sgd)
+    names = ("momentum_buffer",)
+    not_negative = ("lr", "momentum", "dampening", "weight_decay")
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        self, params: ParamsT, lr: Number = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
         nesterov: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
-        check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError(f"nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
-        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        defaults |= {"weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize}
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"nesterov": nesterov, "maximize": maximize})
+
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            given = f"{group['momentum']} and {group['dampening']}"
+            raise ValueError(f"nesterov needs momentum > 0 and dampening 0, got {given}")
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
         if group["weight_decay"]:
@@ -97,10 +100,10 @@ class Adagrad(RuleOptimizer):
         maximize: climb, default False.
 
     Raises:
-        ValueError: a hyper-parameter is negative or NaN.
+        ValueError: a hyper-parameter is negative, NaN or infinite.
 
-    Equal to :class:`torch.optim.Adagrad`, except that sparse gradients are refused.
-    Source: Duchi, Hazan and Singer, *Adaptive Subgradient Methods* (2011).
+    Equal to :class:`torch.optim.Adagrad`, except that sparse gradients are refused. Source: Duchi, Hazan and Singer,
+    *Adaptive Subgradient Methods* (2011).
 
     >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
     >>> optimizer = Adagrad([w], lr=0.1)
@@ -111,22 +114,22 @@ class Adagrad(RuleOptimizer):
     """
 
     fused = staticmethod(kernels.adagrad)
+    names = ("sum",)
+    not_negative = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
     def __init__(
-        self, params: ParamsT, lr: float = 0.01, lr_decay: float = 0, weight_decay: float = 0,
+        self, params: ParamsT, lr: Number = 0.01, lr_decay: float = 0, weight_decay: float = 0,
         initial_accumulator_value: float = 0, eps: float = 1e-10, *, maximize: bool = False,
     ):  # fmt: skip
         defaults = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
         defaults["initial_accumulator_value"] = initial_accumulator_value
-        check_not_negative(**defaults)
         super().__init__(params, defaults | {"maximize": maximize})
         for group in self.param_groups:  # torch fills the state at once, so an unused parameter has one too
             for parameter in group["params"]:
                 self.start(parameter, self.state[parameter], group)
-            pack_steps([self.state[parameter] for parameter in group["params"]])
 
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         state["sum"] = torch.full_like(parameter, group["initial_accumulator_value"], requires_grad=False)
 
     def update(self, parameter: Tensor, gradient: Tensor, state: State, group: Group) -> None:
@@ -147,8 +150,7 @@ class RMSprop(RuleOptimizer):
 
     with :math:`g_t = \nabla L(\theta_t) + \lambda\theta_t`. Centred, :math:`v_t` is replaced by the variance
     :math:`v_t - \bar g_t^2`, where :math:`\bar g_t = \alpha \bar g_{t-1} + (1-\alpha) g_t`. With momentum
-    :math:`\mu` the quotient feeds a buffer :math:`b_t = \mu b_{t-1} + g_t/(\sqrt{v_t}+\epsilon)`, and the step
-    is :math:`-\eta b_t`.
+    :math:`\mu` the step is :math:`-\eta b_t` with :math:`b_t = \mu b_{t-1} + g_t/(\sqrt{v_t}+\epsilon)`.
 
     Args:
         params: parameters, or parameter groups.
@@ -161,9 +163,10 @@ class RMSprop(RuleOptimizer):
         maximize: climb, default False.
 
     Raises:
-        ValueError: a hyper-parameter is negative or NaN.
+        ValueError: a hyper-parameter is out of range.
 
-    Equal to :class:`torch.optim.RMSprop`.
+    Equal to :class:`torch.optim.RMSprop`, except that :math:`\alpha > 1` is refused, and that the centred variance
+    stops at the rounding error of :math:`v_t`: torch's falls below 0 for some constant gradients, whose root is NaN.
     Source: Tieleman and Hinton, *Neural Networks for Machine Learning*, lecture 6.5 (2012).
 
     >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
@@ -175,17 +178,23 @@ class RMSprop(RuleOptimizer):
     """
 
     fused = staticmethod(kernels.rmsprop)
+    names = ("square_avg", "momentum_buffer", "grad_avg")
+    not_negative = ("lr", "alpha", "eps", "weight_decay", "momentum")
 
     def __init__(
-        self, params: ParamsT, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
+        self, params: ParamsT, lr: Number = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,
         momentum: float = 0, centered: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
         defaults = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
-        check_not_negative(**defaults)
         super().__init__(params, defaults | {"centered": centered, "maximize": maximize})
 
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if group["alpha"] > 1:
+            raise ValueError(f"alpha must be in [0, 1], got {group['alpha']}")
+
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         wanted = {"square_avg": True, "momentum_buffer": group["momentum"] > 0, "grad_avg": group["centered"]}
         state.update({name: torch.zeros_like(parameter) for name, used in wanted.items() if used})
 
@@ -197,7 +206,8 @@ class RMSprop(RuleOptimizer):
         mean_square.addcmul_(gradient, gradient, value=1 - group["alpha"])
         if group["centered"]:
             mean = state["grad_avg"].lerp_(gradient, 1 - group["alpha"])
-            mean_square = mean_square.addcmul(mean, mean, value=-1)
+            variance = mean_square.addcmul(mean, mean, value=-1)
+            mean_square = torch.maximum(variance, mean_square * torch.finfo(mean.dtype).eps)
         divisor = mean_square.sqrt().add_(group["eps"])
         if group["momentum"]:
             buffer = state["momentum_buffer"].mul_(group["momentum"]).addcdiv_(gradient, divisor)
@@ -225,15 +235,14 @@ class Adam(RuleOptimizer):
         betas: :math:`(\beta_1, \beta_2)`, default (0.9, 0.999).
         eps: :math:`\epsilon`, default 1e-8.
         weight_decay: :math:`\lambda`, default 0; part of the gradient (:class:`AdamW` decouples it).
-        amsgrad: the AMSGrad variant, default False.
-        maximize: climb, default False.
+        amsgrad, maximize: the AMSGrad variant; climb. Default False.
         decoupled_weight_decay: decay as :class:`AdamW` does, default False.
 
     Raises:
         ValueError: a hyper-parameter is out of range.
 
-    Equal to :class:`torch.optim.Adam`. Sources: Kingma and Ba, *Adam* (2015), algorithm 1; Reddi, Kale and Kumar,
-    *On the Convergence of Adam and Beyond* (2018), algorithm 2.
+    Equal to :class:`torch.optim.Adam`. Sources: Kingma and Ba, *Adam* (2015), algorithm 1; Reddi, Kale and Kumar, *On
+    the Convergence of Adam and Beyond* (2018), algorithm 2.
 
     >>> w = torch.tensor([1.0, 100.0], requires_grad=True)
     >>> optimizer = Adam([w], lr=0.1)
@@ -244,18 +253,24 @@ class Adam(RuleOptimizer):
     """
 
     fused = staticmethod(kernels.adam)
+    names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    not_negative = ("lr", "eps", "weight_decay")
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, params: ParamsT, lr: Number = 1e-3, betas: tuple[Number, Number] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0, amsgrad: bool = False, *, maximize: bool = False, decoupled_weight_decay: bool = False,
     ):  # fmt: skip
-        check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
-        check_below_one(**{"betas[0]": betas[0], "betas[1]": betas[1]})
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, defaults | {"maximize": maximize, "decoupled_weight_decay": decoupled_weight_decay})
 
+    def check(self, group: Group) -> None:
+        super().check(group)
+        if len({isinstance(beta, Tensor) for beta in group["betas"]}) != 1 or len(group["betas"]) != 2:
+            raise ValueError(f"betas must be two numbers or two tensors, got {group['betas']}")
+        check_below_one(**{f"betas[{i}]": beta for i, beta in enumerate(group["betas"])})
+
     def start(self, parameter: Tensor, state: State, group: Group) -> None:
-        state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         names = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
         state.update({name: torch.zeros_like(parameter) for name in names})
 
@@ -283,14 +298,10 @@ class AdamW(Adam):
     :math:`\sqrt{v_t}`; here every parameter shrinks by the same factor in each step, whatever its gradients.
 
     Args:
-        params, lr, betas, eps, amsgrad, maximize: as for :class:`Adam`.
+        params, lr, betas, eps, amsgrad, maximize: as for :class:`Adam`, and so are the errors.
         weight_decay: :math:`\lambda`, default 0.01.
 
-    Raises:
-        ValueError: a hyper-parameter is out of range.
-
-    Equal to :class:`torch.optim.AdamW`. Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*
-    (2019), algorithm 2.
+    Equal to :class:`torch.optim.AdamW`. Source: Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019).
 
     >>> w = torch.tensor([1.0], requires_grad=True)
     >>> w.grad = torch.zeros(1)
@@ -300,7 +311,7 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        self, params: ParamsT, lr: Number = 1e-3, betas: tuple[Number, Number] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
     ):  # fmt: skip
         options = {"maximize": maximize, "decoupled_weight_decay": True}

@@ -25,6 +25,7 @@ ALLOWED = {
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "explorer": ({"matplotlib"}, {"render", "page", "wording"}),
     "hooks": ({"tqdm"}, {"checkpoint"}),
+    "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, set()),
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
