@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 
+import neighbours
 import torch
 from timing import compare, record, table
 from torch import nn
@@ -74,11 +75,17 @@ def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=41, help="rounds of the comparison (41)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--runs", type=int, default=20, help="single epochs beside each kind of neighbours (20)")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)  # a step this small gains nothing from more, and they would add noise
     candidates = {"plain loop": plain(), "Runner": with_runner(0), "Runner, 5 hooks": with_runner(5)}
-    results = {f"{BATCHES} training steps": compare(candidates, "plain loop", rounds)}
+    results = {f"{BATCHES} training steps": compare(candidates, "plain loop", arguments.rounds)}
+    for work in results.values():
+        for name, seconds in neighbours.beside(candidates, arguments.runs).items():
+            work[name]["beside"] = seconds
     print(table(results))
+    print(f"milliseconds for {BATCHES} steps, mean (worst):")
+    print(neighbours.table(results))
     for work in results.values():
         step = work["plain loop"]["seconds"] / BATCHES * 1e6
         for name, result in work.items():

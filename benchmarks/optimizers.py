@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 from collections.abc import Callable
 
+import neighbours
 import torch
 from timing import compare, record, table
 
@@ -63,12 +64,19 @@ def main() -> None:
     """Measure everything and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21, help="rounds of each comparison (21)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--runs", type=int, default=60, help="single steps beside each kind of neighbours (60)")
+    arguments = parser.parse_args()
     results = {}
     for work, (name, options, shapes) in WORK.items():
         steps = candidates(name, options, shapes)
-        results[work] = compare(steps, "torch, fused" if "torch, fused" in steps else "torch, foreach", rounds)
+        baseline = "torch, fused" if "torch, fused" in steps else "torch, foreach"
+        results[work] = compare(steps, baseline, arguments.rounds)
+        shared = {form: step for form, step in steps.items() if form not in ("ours, readable", "labml-nn")}
+        for form, seconds in neighbours.beside(shared, arguments.runs).items():
+            results[work][form]["beside"] = seconds
     print(table(results))
+    print("milliseconds a step, mean (worst):")
+    print(neighbours.table(results))
     print("recorded in", record("optimizers", results, ("labml-nn",)).name)
 
 

@@ -18,6 +18,10 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+MADE = (
+    "ratio: median of interleaved rounds with nothing else running, and its quartiles; "
+    "beside: mean and worst of single runs, interleaved, beside processes that keep the cores busy"
+)
 SHORTEST = 0.02  # seconds that one measurement should take at least: short work is repeated, as in a training loop
 
 
@@ -70,6 +74,7 @@ def record(name: str, results: Mapping[str, Mapping[str, dict]], packages: tuple
         (line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")), platform.machine()
     )
     content = {
+        "made": MADE,
         "date": date.today().isoformat(),
         "machine": {
             "cpu": cpu,

@@ -3,6 +3,7 @@
 import json
 
 import loop
+import neighbours
 import optimizers
 import pytest
 import timing
@@ -75,3 +76,29 @@ def test_runner_and_the_plain_loop_train_alike():
         model = cells["model"] if "model" in cells else cells["runner"].step.model
         ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*ends)
+
+
+def test_neighbours_run_while_inside_and_no_longer(monkeypatch):
+    monkeypatch.setattr(neighbours, "SETTLE", 0.0)
+    started, launch = [], neighbours.subprocess.Popen
+    monkeypatch.setattr(neighbours.subprocess, "Popen", lambda *a: started.append(launch(*a)) or started[-1])
+    with neighbours.running([neighbours.BUSY, neighbours.BUSY]):
+        assert [process.poll() for process in started] == [None, None]
+    assert all(process.poll() is not None for process in started)
+    ended = pytest.raises(RuntimeError, match="a neighbour ended before the measurement did:\nraise SystemExit")
+    with ended, neighbours.running(["raise SystemExit"]):
+        started[-1].wait()
+    with neighbours.running([]):
+        assert len(started) == 3
+
+
+def test_mean_and_worst_of_single_runs_beside_each_kind(monkeypatch):
+    seconds = iter([1.0, 3.0, 8.0] * 2)
+    monkeypatch.setattr(neighbours, "NEIGHBOURS", {"idle": [], "none either": []})
+    monkeypatch.setattr(neighbours, "measure", lambda run: next(seconds))
+    calls = []
+    results = neighbours.beside({"ours": lambda: calls.append(1)}, runs=3)
+    assert results == {"ours": {"idle": (found := {"mean": 4.0, "worst": 8.0}), "none either": found}}
+    assert len(calls) == 2  # one before each kind; the others went to measure
+    text = neighbours.table({"work": {"ours": {"beside": results["ours"]}, "noise": {}}})
+    assert text.splitlines() == ["work, idle: ours 4000.00 (8000.0)", "work, none either: ours 4000.00 (8000.0)"]
