@@ -1,9 +1,10 @@
 """What the rules of the book read: cells, languages, parts, and Markdown as the book's own parser sees it."""
 
 import ast
-import os
 import re
+import subprocess
 from collections import Counter
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,13 +21,47 @@ HAN = r"[\u3400-\u4dbf\u4e00-\u9fff]"
 RULES = {}  # name: (function, "every" or "chapter")
 
 
+def project_files(root=ROOT):
+    """The files of the project, sorted: those that git has, and new ones beside them that it does not ignore.
+
+    New means in a folder at the top that git has something of; so an environment or scratch files elsewhere in the
+    checkout, whatever their names, are none of the project's. Without git, as in a downloaded archive, all files are
+    that stand in no hidden and no generated folder.
+    """
+    command = ["git", "-C", str(root), "-c", "safe.directory=*", "ls-files", "-z"]
+    try:
+        known, new = (
+            subprocess.run(
+                [*command, *kind], capture_output=True, text=True, encoding="utf-8", check=True
+            ).stdout.split("\0")[:-1]
+            for kind in (["--cached"], ["--others", "--exclude-standard"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        skip = re.compile(r"(^|/)(\.(?!github/|ci/)[^/]*|_build|node_modules|__pycache__|[^/]*\.egg-info)/")
+        paths = (path for path in root.rglob("*") if path.is_file())
+        return sorted(path for path in paths if not skip.search(path.relative_to(root).as_posix()))
+    folders = {name.split("/")[0] for name in known if "/" in name}
+    paths = (root / name for name in {*known, *(name for name in new if name.split("/")[0] in folders)})
+    return sorted(path for path in paths if path.is_file())  # not those that were just deleted
+
+
+FILES = project_files()
+
+
+def below(folder, pattern="*"):
+    """The project's files in a folder, at any depth, whose name fits the pattern."""
+    return [path for path in FILES if path.is_relative_to(ROOT / folder) and fnmatch(path.name, pattern)]
+
+
+def book_notebooks():
+    """The notebooks of the book."""
+    return below(CONFIG["repository"]["path_to_book"], "*.ipynb")
+
+
 def project_texts():
-    """Every text file of the project, but for built, vendored and hidden ones (.github and .ci are read)."""
-    skip = {"_build", "_static", "node_modules", "__pycache__"}
+    """The text files of the project, but for vendored ones."""
     kinds = {".md", ".toml", ".cff", ".yml", ".yaml", ".py", ".ipynb", ".txt", ".html", ".js", ".css", ".bib", ""}
-    for folder, inner, names in os.walk(ROOT):
-        inner[:] = sorted(n for n in inner if n not in skip and (n[0] != "." or n in (".github", ".ci")))
-        yield from (Path(folder, name) for name in sorted(names) if Path(name).suffix in kinds and name[0] != ".")
+    return [path for path in FILES if path.suffix in kinds and "_static" not in path.parts]
 
 
 def rule(applies):

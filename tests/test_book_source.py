@@ -7,13 +7,13 @@ import nbformat
 import prose_rules
 import pytest
 import yaml
-from book_reading import CONFIG, REPOSITORY, ROOT, RULES, language, part, project_texts, tags
+from book_reading import CONFIG, REPOSITORY, ROOT, RULES, book_notebooks, language, part, project_texts, tags
 from good_chapter import FIGURE, good
-from run_notebooks import dumps, normalise, notebooks
+from run_notebooks import dumps, normalise
 
 assert book_rules.rule is prose_rules.rule  # importing both modules has registered their rules
 BOOK = ROOT / CONFIG["repository"]["path_to_book"]
-NAMES = [path.relative_to(BOOK).with_suffix("").as_posix() for path in notebooks([BOOK])]
+NAMES = [path.relative_to(BOOK).with_suffix("").as_posix() for path in book_notebooks()]
 
 
 def is_chapter(name):

