@@ -1,24 +1,32 @@
-# Two commands matter: `make book` and `make test`. Both set up .venv first, from constraints.txt.
+# Two commands matter: `make book` and `make test`; `make check` is the short one for every change. Each sets up .venv
+# first, from constraints.txt.
 PYTHON ?= python3
 # The build of PyTorch on Linux: cpu, or what uv's --torch-backend takes (auto, cu130, ...).
 TORCH ?= cpu
 PORT ?= 8000
+# Processes that test at the same time: as many as there are cores, at most eight.
+JOBS ?= logical
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
+CODE := benchmarks book dlnotes tests
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: book test lint serve notebooks chapter bench setup clean
+.PHONY: book test check lint serve notebooks chapter bench setup clean
 
 book: $(READY)  ## build both editions into _build/site
 	$(BIN)/python book/_tools/build_site.py
 
 test: lint  ## run every test, every notebook included
-	$(BIN)/python -m pytest --cov --cov-report=term --durations=15
+	$(PYTEST) --cov --cov-report=term --durations=15
+
+check: lint  ## what one runs at every change: no notebooks, no browser, no build of the book, no installation
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/basedpyright
 
 serve: book  ## serve the book on http://127.0.0.1:$(PORT)

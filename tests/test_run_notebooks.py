@@ -8,6 +8,8 @@ import pytest
 import run_notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+pytestmark = pytest.mark.slow  # kernels
+
 
 def store(path, *sources, metadata=None, **cell):
     """Write a notebook of code cells to `path`, with ids that stay."""
@@ -81,6 +83,26 @@ def test_a_failure_does_not_keep_the_others_from_running(tmp_path):
     store(tmp_path / ".ipynb_checkpoints" / "b.ipynb", "1 / 0")
     assert run_notebooks.main([str(tmp_path)]) == 1
     assert nbformat.read(good, as_version=4).cells[0].outputs[0].text == "5\n"
+
+
+@pytest.mark.usefixtures("no_package_check")
+def test_a_chapter_longer_than_its_budget_is_stored_and_fails(tmp_path, capsys):
+    source = "import time\nwhile time.process_time() < 3:\n    pass"  # CPU time: a busy machine changes nothing
+    path = store(tmp_path / "long.ipynb", source)
+    assert run_notebooks.main([str(path), "--budget", "3"]) == 1
+    assert "s of CPU: TOO LONG, a chapter has 3 s" in capsys.readouterr().out
+    assert nbformat.read(path, as_version=4).cells[0].execution_count == 1
+    assert run_notebooks.main([str(path), "--budget", "1e9"]) == 0
+    assert "TOO LONG" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_package_check")
+def test_the_users_own_settings_do_not_reach_a_kernel(tmp_path, monkeypatch):
+    (tmp_path / "user" / "profile_default" / "startup").mkdir(parents=True)
+    (tmp_path / "user" / "profile_default" / "startup" / "mine.py").write_text("print = None", encoding="utf-8")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "user"))
+    path = store(tmp_path / "one.ipynb", "print('mine' in dir())")
+    assert run_notebooks.main([str(path)]) == 0
 
 
 def test_normalise_takes_out_what_depends_on_the_machine():

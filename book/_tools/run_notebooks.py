@@ -5,7 +5,8 @@
     python book/_tools/run_notebooks.py book/index.ipynb     one
 
 Each runs in a fresh kernel of this Python, in its own folder, as Jupyter would run it. A notebook is replaced
-only after it has run to its end; one that fails keeps its file and the exit status is 1.
+only after it has run to its end; one that fails keeps its file and the exit status is 1. It is 1 as well where a
+notebook uses more CPU time than a chapter has: --budget says how much, for a machine slower than a usual one.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -30,6 +30,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+BUDGET = 60.0  # CPU seconds of a chapter; what else the machine does is not the notebook's fault
 CELL_METADATA = {"tags", "mystnb"}  # all that a cell may carry; no run times, no editor's marks
 
 
@@ -97,6 +98,7 @@ def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
@@ -105,12 +107,14 @@ def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
         on_cell_start=started,
         kernel_manager_class=kernel,
     )
+    profile = tempfile.TemporaryDirectory()  # no settings of the user's, no history that two kernels write
     inline = "module://matplotlib_inline.backend_inline"  # figures become outputs
-    environment = dict(os.environ, PYTHONHASHSEED="0", MPLBACKEND=inline) | environment
+    environment = dict(os.environ, PYTHONHASHSEED="0", MPLBACKEND=inline, IPYTHONDIR=profile.name) | environment
     environment.setdefault("DLNOTES_DEVICE", "cpu")  # the outputs that are stored come from the CPU
     environment.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads wait for each other
     try:
-        client.execute(env=environment)
+        with profile:
+            client.execute(env=environment)
     except CellExecutionError as error:
         raise Failure(f"cell {position} failed\n{error}") from None
     except (CellTimeoutError, DeadKernelError) as error:
@@ -135,7 +139,7 @@ def write(path, text):
 
 
 def rerun(path, timeout=600):
-    """Run one notebook file and store the result. Returns whether the file changed."""
+    """Run one notebook file and store the result. Returns whether the file changed, and the kernel's CPU seconds."""
     before = path.read_text(encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nbformat mends missing or doubled cell ids with a warning only
@@ -145,16 +149,21 @@ def rerun(path, timeout=600):
         except Exception as error:
             raise Failure(f"not a valid notebook: {error}") from None
     check_package(path.parent)
+    start = os.times()
     after = dumps(normalise(run(normalise(notebook), path.parent, timeout)))
+    seconds = sum(os.times()[2:4]) - sum(start[2:4])  # children that have ended: the kernel
     if after != before:
         write(path, after)
-    return after != before
+    return after != before, seconds
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", type=Path, help="notebooks or folders (default: the whole book)")
     parser.add_argument("--timeout", type=float, default=600, help="seconds that one cell may take (default 600)")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, help=f"CPU seconds of a notebook (default {BUDGET:.0f})"
+    )
     options = parser.parse_args(arguments)
     failed = 0
     try:
@@ -162,12 +171,15 @@ def main(arguments=None):
     except Failure as error:
         parser.error(str(error))
     for path in chosen:
-        start = time.perf_counter()
         try:
-            result = "stored" if rerun(path.resolve(), options.timeout) else "unchanged"
+            changed, seconds = rerun(path.resolve(), options.timeout)
         except Failure as error:
             failed, result = failed + 1, f"FAILED, file left as it was: {error}"
-        print(f"{path}: {result} ({time.perf_counter() - start:.1f} s)", flush=True)
+        else:
+            result = f"{'stored' if changed else 'unchanged'}, {seconds:.1f} s of CPU"
+            if seconds > options.budget:
+                failed, result = failed + 1, f"{result}: TOO LONG, a chapter has {options.budget:.0f} s"
+        print(f"{path}: {result}", flush=True)
     return 1 if failed else 0
 
 
