@@ -295,6 +295,19 @@ def test_the_projects_files_are_what_git_has_and_what_is_new_beside_it(tmp_path)
     assert found() == kept | {"book/part/二.ipynb"} | scratch
 
 
+# ---- no clock decides
+
+CLOCKS = re.compile(r"\b(perf_counter|monotonic|process_time|time\.time\(|os\.times|deadline=(?!None))")
+# These make CPU time pass, replace a clock, or name clocks as here; none asks that something be fast.
+MAY_NAME_A_CLOCK = {f"test_{name}.py" for name in ("notebooks", "project", "run_notebooks", "timing")}
+
+
+def test_no_test_looks_at_a_clock():
+    # What else a machine does is no fault of ours; what must be fast is measured in benchmarks/.
+    found = {path.name for path in below("tests", "*.py") if CLOCKS.search(path.read_text(encoding="utf-8"))}
+    assert found <= MAY_NAME_A_CLOCK, f"{sorted(found - MAY_NAME_A_CLOCK)}: compare counts or states, not seconds"
+
+
 # ---- text files
 
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffd]")
