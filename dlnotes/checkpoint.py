@@ -1,16 +1,23 @@
-r"""Checkpoints: written whole or not at all, read without running code, loaded without silent gaps."""
+r"""Checkpoints: written whole or not at all, read without running code, every damage told."""
 
+import io
 import os
 import pickle
+import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
+from dlnotes.files import ascii_name, ask_the_disk, replacing
+
 FORMAT = "dlnotes checkpoint 1"
+OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's files before 1.6 begin so; they have no checksums
+PLAIN_FLAGS = 0x808  # a name in UTF-8 and a length after the data: what torch sets, and all that it sets
 
 
 class CheckpointError(RuntimeError):
@@ -37,20 +44,49 @@ def tensors(tree: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def save(path: str | Path, state: Mapping[str, Any]) -> None:
+def fault(tensor: Tensor) -> str | None:
+    r"""Why a checkpoint does not keep ``tensor``, or ``None``: it must be dense and free of NaN and +inf.
+
+    -inf is allowed, because attention masks are stored so; not in complex tensors.
+
+    >>> fault(torch.tensor([1.0, float("nan")])), fault(torch.eye(2).to_sparse()), fault(torch.eye(2))
+    ('holds NaN or inf', 'is sparse_coo, not dense', None)
+    """
+    if tensor.is_meta:
+        return "is on the meta device and has no values"
+    if tensor.is_nested:
+        return "is nested, not dense"
+    if tensor.layout is not torch.strided:
+        return f"is {str(tensor.layout).removeprefix('torch.')}, not dense"
+    if tensor.is_quantized:
+        return "is quantised"
+    values = tensor.detach()
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj()).abs()
+    if not values.is_floating_point() or not values.numel() or values.dtype is getattr(torch, "float4_e2m1fn_x2", None):
+        return None  # four bits hold neither NaN nor inf
+    if values.itemsize == 1:
+        values = values.float()  # 8-bit types know no maximum
+    # The maximum is NaN if any value is, and needs no memory.
+    return None if values.max() < torch.inf else "holds NaN or inf"
+
+
+def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     r"""Write ``state`` to ``path`` atomically: the file is the old one or the new one, never a part.
 
-    The bytes go to a temporary file beside ``path``, are read back as :func:`load` will, forced to disk, and
-    only then renamed over ``path``.
+    The bytes go to a temporary file beside ``path`` (:func:`dlnotes.files.replacing` says how), are checked against
+    their checksums and unpickled as :func:`load` will, forced to disk, and only then renamed over ``path``.
 
     Args:
         path: the file; its folder is made if it is missing.
         state: nested dicts, lists and tuples of tensors, numbers, strings, ``None``.
 
     Raises:
-        CheckpointError: a tensor holds NaN or +inf (-inf is allowed: attention masks are stored so), or the
-            state holds an object that loading would refuse. A file at ``path`` is then untouched.
-        OSError: the disk refuses.
+        CheckpointError: a tensor is not dense or holds NaN or +inf (:func:`fault`), or the state holds an object
+            that cannot be saved or that loading would refuse; its dotted name is given. What stood at ``path`` is
+            then untouched.
+        TypeError: ``state`` is no mapping.
+        OSError: the disk refuses: it is full, the folder or the file is write-protected, ``path`` is a folder.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -58,119 +94,197 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
     ...     load(folder + "/a.pt")["step"]
     3
     """
-    path = Path(path)
-    for name, tensor in tensors(state):
-        if tensor.is_floating_point() and (tensor.isnan() | tensor.isposinf()).any():
-            raise CheckpointError(f"{path}: not written, because {name} holds NaN or inf")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if not isinstance(state, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"state: a dict is expected, got {type(state).__name__}")
+    if state.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(f"{path}: not written, because the key 'format' is taken: it marks the kind of file")
     try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        load(temporary)
-        os.replace(temporary, path)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path}: not written, because the state cannot be saved: {error}") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: not written, because it could not be read back: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        for name, tensor in tensors(state):
+            if reason := fault(tensor):
+                raise CheckpointError(f"{path}: not written, because {name} {reason}")
+    except RecursionError:
+        raise CheckpointError(f"{path}: not written, because the state is nested too deep, or in itself") from None
+    with replacing(path) as temporary:
+        try:
+            with ascii_name(temporary) as name:
+                torch.save({"format": FORMAT, **state}, name)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # objects may raise anything while they are pickled
+            ask_the_disk(temporary, path)
+            reason = _culprit(state) or str(error)
+            raise CheckpointError(f"{path}: not written, because the state cannot be saved: {reason}") from error
+        try:
+            with temporary.open("rb") as file:
+                _check_archive(file)
+            torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)  # unpickles, reads no tensor
+        except Exception as error:
+            reason = _culprit(state) or _reason(error)
+            raise CheckpointError(f"{path}: not written, because it could not be read back: {reason}") from error
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     r"""Read a checkpoint written by :func:`save`, onto the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is truncated or damaged, is not a checkpoint of this package, or holds
             pickled Python objects, which loading would have to execute (``weights_only``).
+        OSError: ``path`` is a folder, or may not be read.
 
     >>> load("setup.py")
     Traceback (most recent call last):
     ...
     FileNotFoundError: no checkpoint at setup.py
     """
-    content = _read(path)
+    content = read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of dlnotes; a bare state dict goes to load_pretrained")
     return content
 
 
-def _read(path: str | Path) -> Any:
-    if not Path(path).is_file():
+def read(path: str | os.PathLike[str]) -> Any:
+    r"""What ``torch.save`` wrote to ``path``, onto the CPU, without running code: the reader behind :func:`load`.
+
+    Every entry of the archive is compared with its checksum first and must be stored as torch stores it, since
+    torch itself would read a damaged one as garbage, and unpack a compressed one without limit. Files of torch
+    before 1.6 have no checksums: damage inside a tensor of such a file goes unseen.
+
+    Raises: as :func:`load`, but any content will do.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save([1, 2], folder + "/a.pt")
+    ...     read(folder + "/a.pt")
+    [1, 2]
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the file in it")
+    if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not a regular file")
+    if is_safetensors(path):
+        raise CheckpointError(f"{path}: a safetensors file, no checkpoint; load_pretrained reads it")
+    with path.open("rb") as file:  # opened once: what is checked is what is read, whoever replaces the file meanwhile
+        try:
+            old = file.read(len(OLD_FORMAT)) == OLD_FORMAT
+            place = "cpu" if old else _check_archive(file)
+            file.seek(0)
+            return torch.load(file, map_location=place, weights_only=True)
+        except Exception as error:  # unknown bytes raise anything: struct.error, IndexError, zlib.error, MemoryError …
+            raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    r"""Whether the file is one of safetensors: a length in eight bytes, then that much JSON.
+
+    >>> is_safetensors("weights.pt")  # there is no such file
+    False
+    """
+    path = Path(path)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(9)
+    fits = 0 < int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
+    return (head[8:] == b"{" and fits) or path.suffix == ".safetensors"
+
+
+def _check_archive(file: IO[bytes]) -> Callable[[Any, str], Any]:
+    r"""Compare every entry with its checksum; refuse entries that are not as torch writes them.
+
+    Returns a ``map_location`` that leaves each tensor's memory on the CPU and refuses it if no entry is as long: up
+    to some release torch believes the pickle, and reads beyond the entry.
+    """
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        names = {entry.filename.partition("/")[2] for entry in entries}
+        if not entries:
+            raise CheckpointError("an empty zip archive")
+        if "data.pkl" not in names:
+            raise CheckpointError("a zip archive, but not one of torch.save")
+        if "constants.pkl" in names:
+            raise CheckpointError("a TorchScript program; save its state_dict() with torch.save")
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise CheckpointError(f"refused, because {entry.filename} is compressed; torch.save never does that")
+            if entry.external_attr or entry.flag_bits & ~PLAIN_FLAGS:  # torch's reader would skip such an entry
+                raise CheckpointError(f"damaged, or not written by torch.save ({entry.filename} has attributes)")
+        if sum(entry.file_size for entry in entries) > file.seek(0, io.SEEK_END):
+            raise CheckpointError("damaged: its entries overlap")
+        if damaged := archive.testzip():  # torch.load compares no checksums
+            raise CheckpointError(f"damaged (the checksum of {damaged.partition('/')[2]} is wrong)")
+
+    lengths = {entry.file_size for entry in entries}
+
+    def place(storage: Any, _location: str) -> Any:
+        if storage.nbytes() not in lengths:
+            raise CheckpointError("damaged: a tensor is longer or shorter than its entry")
+        return storage
+
+    return place
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CheckpointError):
+        return str(error)
+    if isinstance(error, zipfile.BadZipFile):
+        return "truncated, or not written by torch.save"
+    if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+        newer = ", or a newer torch" if found[1].startswith("torch.") else ""
+        return f"refused, because it holds Python objects{newer} ({found[1]}); only tensors and plain data are loaded"
+    return f"damaged, or not readable as a checkpoint ({type(error).__name__}: {error})"
+
+
+def _culprit(tree: Any, name: str = "") -> str:
+    r"""Name and type of the first object in ``tree`` that cannot be saved and loaded; "" if there is none."""
+    if type(tree) in (dict, OrderedDict, list, tuple):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        for key, value in items:
+            inner = f"{name}.{key}" if name else str(key)
+            if found := (_culprit(key, f"the key {inner}") if type(key) is not str else "") or _culprit(value, inner):
+                return found
+        return ""
+    if type(tree) in (Tensor, nn.Parameter, int, float, str, bool, type(None)):
+        return ""
+    buffer = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # checks every record's CRC, which torch.load does not
-        if damaged:
-            raise CheckpointError(f"{path}: damaged (the checksum of {damaged} is wrong)")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path}: truncated, or not written by torch.save") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: refused, because it holds Python objects, not only tensors") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, NotImplementedError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: not readable as a checkpoint ({error})") from error
+        torch.save(tree, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception:
+        kind = f"{type(tree).__module__}.{type(tree).__qualname__}".removeprefix("builtins.")
+        return f"{name} is of type {kind}; only tensors, numbers, strings, None, dicts, lists and tuples are kept"
+    return ""
 
 
 def mismatches(model: nn.Module, state: Mapping[str, Any]) -> list[str]:
-    r"""What keeps ``state`` from fitting ``model``, a line each: missing, unexpected, other shape.
+    r"""What keeps ``state`` from fitting ``model``, a line each: missing, unexpected, other shape, other dtype.
+
+    Another dtype counts, because ``model.load_state_dict`` would convert without a word, and lose digits,
+    fractions or imaginary parts. Who allows a conversion makes it before asking.
 
     >>> mismatches(torch.nn.Linear(2, 1), {"weight": torch.zeros(3, 2), "scale": torch.ones(1)})
     ['missing: bias', 'shape of weight: (3, 2) given, (1, 2) expected', 'unexpected: scale']
+    >>> mismatches(torch.nn.Linear(2, 1, bias=False), {"weight": torch.zeros(1, 2, dtype=torch.float64)})
+    ['dtype of weight: float64 given, float32 expected']
     """
     own = model.state_dict()
     lines = [f"missing: {name}" for name in own if name not in state]
     lines += [f"unexpected: {name}" for name in state if name not in own]
     for name in own.keys() & state.keys():
-        given = tuple(state[name].shape) if isinstance(state[name], Tensor) else type(state[name]).__name__
-        if isinstance(own[name], Tensor) and given != tuple(own[name].shape):
-            lines.append(f"shape of {name}: {given} given, {tuple(own[name].shape)} expected")
+        mine, given = own[name], state[name]
+        if not isinstance(mine, Tensor):
+            continue  # a module's extra state, of any kind
+        if isinstance(mine, nn.UninitializedParameter | nn.UninitializedBuffer):
+            lines.append(f"no shape yet: {name}; call the model once, which gives its lazy layers their shapes")
+        elif not isinstance(given, Tensor):
+            lines.append(f"shape of {name}: {type(given).__name__} given, {tuple(mine.shape)} expected")
+        elif given.shape != mine.shape:
+            lines.append(f"shape of {name}: {tuple(given.shape)} given, {tuple(mine.shape)} expected")
+        elif given.dtype != mine.dtype:
+            words = (str(dtype).removeprefix("torch.") for dtype in (given.dtype, mine.dtype))
+            lines.append("dtype of {}: {} given, {} expected".format(name, *words))
     return sorted(lines)
-
-
-def load_pretrained(model: nn.Module, source: str | Path | Mapping[str, Tensor], skip: Iterable[str] = ()) -> list[str]:
-    r"""Load pretrained weights into ``model``; nothing is left out unless ``skip`` says so.
-
-    Args:
-        model: the module that takes the weights over.
-        source: a checkpoint of this package, a file with a bare state dict, or a state dict.
-        skip: prefixes of names to keep as they are in ``model``, for example ``("head.",)`` for another
-            number of classes.
-
-    Returns:
-        The names loaded.
-
-    Raises:
-        CheckpointError: names or shapes differ outside ``skip``: all of them are listed, and the model is
-            unchanged. Also what :func:`load` raises.
-        ValueError: a prefix in ``skip`` matches no name.
-
-    >>> old, new = torch.nn.Linear(2, 1), torch.nn.Linear(2, 3)
-    >>> load_pretrained(new, old.state_dict())
-    Traceback (most recent call last):
-    ...
-    dlnotes.checkpoint.CheckpointError: the weights do not fit the model:
-      shape of bias: (1,) given, (3,) expected
-      shape of weight: (1, 2) given, (3, 2) expected
-    """
-    content: Any = _read(source) if isinstance(source, str | Path) else source
-    if isinstance(content, Mapping) and content.get("format") == FORMAT:
-        content = content["model"]
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source}: holds a {type(content).__name__}, not a state dict")
-    skip, own = tuple(skip), model.state_dict()
-    for prefix in skip:
-        if not any(name.startswith(prefix) for name in [*own, *content]):
-            raise ValueError(f"skip: no name starts with {prefix!r}")
-    wanted = {name: value for name, value in content.items() if not name.startswith(skip or ("\0",))}
-    kept = {name: value for name, value in own.items() if name.startswith(skip or ("\0",))}
-    problems = mismatches(model, wanted | kept)
-    if problems:
-        raise CheckpointError("the weights do not fit the model:\n  " + "\n  ".join(problems))
-    model.load_state_dict(wanted | kept)
-    return list(wanted)

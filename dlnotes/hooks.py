@@ -171,7 +171,7 @@ class Checkpoint(Hook):
 
     ``last.pt`` is written after every epoch, and with ``every=n`` after every n-th update too. ``best.pt``, with
     ``monitor``, is written when the monitored value of the validation improves; it holds the weights that were
-    judged (the averaged ones under :class:`EMA`), for :func:`~dlnotes.checkpoint.load_pretrained`.
+    judged (the averaged ones under :class:`EMA`), for :func:`~dlnotes.pretrained.load_pretrained`.
 
     Args:
         folder: where the files go; made if missing.

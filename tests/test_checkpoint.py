@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dlnotes import checkpoint
-from dlnotes.checkpoint import CheckpointError, load, load_pretrained, save
+from dlnotes.checkpoint import CheckpointError, load, save
+from dlnotes.pretrained import load_pretrained
 
 STATE = {"step": 3, "model": {"w": torch.arange(1000.0)}, "rest": [1, 2.5, "x", None, (True,)]}
 
@@ -85,8 +86,9 @@ def test_a_crash_while_writing_leaves_the_good_file(path, monkeypatch):
     save(path, STATE)
     before = path.read_bytes()
 
-    def full_disk(content, file):
-        file.write(b"half")
+    def full_disk(content, name):
+        with open(name, "wb") as file:
+            file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

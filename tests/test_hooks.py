@@ -6,6 +6,7 @@ from training import make_model, make_runner
 
 from dlnotes import checkpoint
 from dlnotes.hooks import EMA, POINTS, Checkpoint, EarlyStopping, Hook, Log, Progress, collect
+from dlnotes.pretrained import load_pretrained
 
 
 class Record(Hook):
@@ -117,7 +118,7 @@ def test_checkpoint_keeps_the_best_weights_and_the_last_run(tmp_path):
     assert last["epoch"] == 3
     assert all(torch.equal(value, models[1][name]) for name, value in best["model"].items())
     fresh = make_model()
-    checkpoint.load_pretrained(fresh, folder / "best.pt")
+    load_pretrained(fresh, folder / "best.pt")
     assert torch.equal(fresh[0].weight, models[1]["0.weight"])
     with pytest.raises(checkpoint.CheckpointError, match="holds weights, not a run"):
         make_runner().resume(folder / "best.pt")

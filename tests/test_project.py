@@ -27,6 +27,7 @@ WORKFLOWS = below(".github/workflows", "*.yml")
 # What each module may import beside the standard library and torch: the packages, then the siblings. A module that
 # is not named here may import jaxtyping and nothing else.
 ALLOWED = {
+    "checkpoint": (set(), {"files"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "explorer": ({"matplotlib"}, {"render", "page", "wording"}),
     "hooks": ({"tqdm"}, {"checkpoint"}),
@@ -36,6 +37,7 @@ ALLOWED = {
     "optimizer": (set(), {"kernels"}),
     "page": (set(), {"render", "wording"}),
     "plot": ({"matplotlib"}, {"render", "explorer", "wording"}),
+    "pretrained": ({"safetensors"}, {"checkpoint"}),
     "render": ({"matplotlib", "PIL"}, set()),
     "runner": ({"numpy"}, {"checkpoint", "hooks", "step"}),
     "step": ({"jaxtyping"}, {"checkpoint", "precision"}),
@@ -214,7 +216,8 @@ def test_imports_are_seen(source, found):
 
 def test_every_package_imported_is_required():
     # What arrives only because another package needs it may be gone one day.
-    declared = {canonicalize_name(need.name) for need in requirements("notebook")} | {
+    # safetensors is optional: imported where a file needs it, with words that say what to install.
+    declared = {canonicalize_name(need.name) for need in requirements("notebook", "safetensors")} | {
         "ipython"
     }  # ipykernel's other half
     for name in MODULES:
