@@ -135,9 +135,12 @@ def _temporary(folder: Path) -> Generator[tuple[Path, FileIO]]:
         try:
             yield path, file
         finally:
-            if fcntl is None:
-                file.close()
-            path.unlink(missing_ok=True)
+            if path.exists():  # it was not renamed
+                with contextlib.suppress(OSError):  # the space is given back even while a traceback holds the file open
+                    file.truncate(0)
+                if fcntl is None:
+                    file.close()
+                path.unlink(missing_ok=True)
 
 
 def _create(folder: Path) -> tuple[Path, FileIO]:
