@@ -185,13 +185,12 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
     >>> is_safetensors("weights.pt")  # there is no such file
     False
     """
-    path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return False
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         head = file.read(9)
-    fits = 0 < int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
-    return (head[8:] == b"{" and fits) or path.suffix == ".safetensors"
+    fits = 0 < int.from_bytes(head[:8], "little") <= os.path.getsize(path) - 8
+    return (head[8:] == b"{" and fits) or Path(path).suffix == ".safetensors"
 
 
 def _check_archive(file: IO[bytes]) -> Callable[[Any, str], Any]:
@@ -245,7 +244,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
         newer = ", or a newer torch" if found[1].startswith("torch.") else ""
         return f"refused, because it holds Python objects{newer} ({found[1]}); only tensors and plain data are loaded"
-    return f"damaged, or not readable as a checkpoint ({type(error).__name__}: {error})"
+    detail = str(error).partition("WeightsUnpickler error:")[2] or str(error)  # torch's advice before it is dangerous
+    return f"damaged, or not readable as a checkpoint ({type(error).__name__}: {detail.strip().partition(chr(10))[0]})"
 
 
 def _culprit(tree: Any, name: str = "") -> str:
@@ -257,7 +257,7 @@ def _culprit(tree: Any, name: str = "") -> str:
             if found := (_culprit(key, f"the key {inner}") if type(key) is not str else "") or _culprit(value, inner):
                 return found
         return ""
-    if type(tree) in (Tensor, nn.Parameter, int, float, str, bool, type(None)):
+    if type(tree) in (Tensor, nn.Parameter, float, str, bool, type(None)):
         return ""
     buffer = io.BytesIO()
     try:

@@ -1,5 +1,6 @@
 r"""Pretrained weights: taken over whole, from the files that others write, without silent gaps or conversions."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -185,9 +186,9 @@ def _load_or_restore(model: nn.Module, state: Mapping[str, Any]) -> None:
     try:
         model.load_state_dict(state)
     except BaseException as error:
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                if isinstance(value, Tensor):
+        for name, value in model.state_dict().items():
+            if isinstance(value, Tensor):
+                with torch.no_grad(), contextlib.suppress(RuntimeError):  # what takes no copy was not overwritten
                     value.copy_(before[name])
         for name, module in model.named_modules():
             if (key := f"{name}._extra_state".lstrip(".")) in before:
