@@ -1,50 +1,37 @@
-r"""The shape of a loss: curvature without the Hessian matrix, saddle points, and pictures of a surface."""
+r"""Curvature without the Hessian matrix: products, the ends of the spectrum, critical points, the way off a saddle."""
 
-from collections.abc import Callable, Sequence
+import inspect
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-Loss = Callable[[], Tensor]
-Parameters = Sequence[Tensor]
+from dlnotes.objective import Loss, Parameters, checked, evaluate, flatten, kept, move, steady_value, unflatten
 
+Apply = Callable[[np.ndarray], np.ndarray]
 
-def flatten(tensors: Parameters) -> Float[Tensor, " n"]:
-    r"""All elements in one vector, tensor after tensor.
-
-    >>> flatten([torch.tensor([[1.0, 2.0]]), torch.tensor(3.0)])
-    tensor([1., 2., 3.])
-    """
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def unflatten(vector: Float[Tensor, " n"], like: Parameters) -> list[Tensor]:
-    r"""The inverse of :func:`flatten`: pieces of ``vector`` in the shapes of ``like``.
-
-    Raises:
-        ValueError: the numbers of elements differ.
-
-    >>> unflatten(torch.arange(3.0), [torch.zeros(1, 2), torch.zeros(())])
-    [tensor([[0., 1.]]), tensor(2.)]
-    """
-    sizes = [tensor.numel() for tensor in like]
-    if vector.numel() != sum(sizes):
-        raise ValueError(f"vector must have {sum(sizes)} elements, got {vector.numel()}")
-    return [piece.reshape(t.shape) for piece, t in zip(vector.split(sizes), like, strict=True)]
+# What ARPACK draws where a direction is exhausted; before version 1.17 SciPy could not be told.
+_SEED = {"rng": 0} if "rng" in inspect.signature(eigsh).parameters else {}
 
 
 def gradient(loss: Loss, parameters: Parameters) -> Float[Tensor, " n"]:
     r"""The gradient :math:`\nabla L(\theta)` as one vector; a parameter that the loss does not use counts as zero.
 
+    Raises:
+        ValueError: as for :func:`dlnotes.objective.evaluate`.
+
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> gradient(lambda: (w**2).sum(), [w])
     tensor([2., 4.])
     """
-    return flatten(torch.autograd.grad(loss(), list(parameters), allow_unused=True, materialize_grads=True))
+    parameters = checked(parameters)
+    value = evaluate(loss, parameters)
+    return flatten(torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True))
 
 
 def hessian_vector_product(loss: Loss, parameters: Parameters) -> Callable[[Tensor], Float[Tensor, " n"]]:
@@ -56,11 +43,12 @@ def hessian_vector_product(loss: Loss, parameters: Parameters) -> Callable[[Tens
     not for the :math:`n^2` numbers of :math:`H`.
 
     Args:
-        loss: a function without arguments that computes the loss from the parameters.
-        parameters: the tensors to differentiate by.
+        loss: a function without arguments that computes the loss from the parameters. It is called once, by
+            :func:`dlnotes.objective.evaluate`, which leaves buffers and torch's generators as they were.
+        parameters: the tensors to differentiate by, of one dtype on one device.
 
     Raises:
-        ValueError: a vector of the wrong length is given to the map.
+        ValueError: as for :func:`dlnotes.objective.evaluate`; or a vector of the wrong length is given to the map.
 
     Source: Pearlmutter, *Fast Exact Multiplication by the Hessian* (1994).
 
@@ -69,8 +57,9 @@ def hessian_vector_product(loss: Loss, parameters: Parameters) -> Callable[[Tens
     >>> product(torch.tensor([1.0, 0.0]))
     tensor([4., 2.])
     """
-    parameters = list(parameters)
-    pieces = torch.autograd.grad(loss(), parameters, create_graph=True, allow_unused=True, materialize_grads=True)
+    parameters = checked(parameters)
+    value = evaluate(loss, parameters)
+    pieces = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
     curved = [i for i, piece in enumerate(pieces) if piece.requires_grad]  # the loss is linear in the others
 
     def product(vector: Tensor) -> Tensor:
@@ -94,13 +83,16 @@ def eigenpairs(
         parameters: likewise.
         k: how many pairs, fewer than there are parameters.
         which: ``"largest"`` (default) or ``"smallest"``, by value and not by size: the smallest are the negative ones.
-        tolerance: accuracy of the eigenvalues relative to the width of the spectrum, default 1e-4.
+        tolerance: accuracy of the eigenvalues relative to the one that is largest in size, default 1e-4.
 
     Returns:
-        The eigenvalues, ascending, and one eigenvector a row, in the parameters' dtype and on their device.
+        The eigenvalues, ascending, and one eigenvector a row, in the parameters' dtype and on their device. Of a
+        loss without any curvature, zeros and the first axes.
 
     Raises:
-        ValueError: ``k`` or ``which`` is out of range, or the loss is not finite.
+        ValueError: ``k``, ``which`` or ``tolerance`` is out of range; the loss or its curvature is not finite; or the
+            loss is another at each call.
+        RuntimeError: the iteration does not reach the tolerance.
 
     The iteration itself is SciPy's (ARPACK), in float64, started from a fixed vector, so that runs repeat. Source:
     Lehoucq, Sorensen and Yang, *ARPACK Users' Guide* (1998).
@@ -110,32 +102,61 @@ def eigenpairs(
     >>> round(values.item(), 4), [round(abs(x), 4) for x in vectors[0].tolist()]
     (-2.0, [0.0, 1.0, 0.0])
     """
+    parameters = checked(parameters)
     size = sum(p.numel() for p in parameters)
     if not 1 <= k < size:
         raise ValueError(f"k must be between 1 and {size - 1}, fewer than the parameters, got {k}")
     if which not in ("largest", "smallest"):
         raise ValueError(f"which must be 'largest' or 'smallest', got {which!r}")
-    if not torch.isfinite(loss()):
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance must be in (0, 1), got {tolerance}")
+    if not steady_value(loss, parameters).isfinite():
         raise ValueError("loss is not finite at these parameters, so it has no curvature there")
-    product, example = hessian_vector_product(loss, parameters), next(iter(parameters))
+    product = hessian_vector_product(loss, parameters)
 
-    def ends(shift: float, k: int, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-        """The top pairs of H - shift (shift = 0), or the bottom ones (shift > 0, seen from the top of the spectrum)."""
+    def apply(vector: np.ndarray) -> np.ndarray:
+        result = product(torch.from_numpy(vector.reshape(-1)).to(parameters[0])).double().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise ValueError("the curvature is not finite at these parameters, although the loss is")
+        return result
 
-        def matvec(vector: np.ndarray) -> np.ndarray:
-            flat = vector.reshape(-1)
-            return product(torch.from_numpy(flat).to(example)).double().cpu().numpy() - shift * flat
+    draw = np.random.default_rng(0)
+    vector = draw.standard_normal(size)
+    radius = float(np.linalg.norm(vector))
+    for _ in range(20):  # power iteration: the length becomes the size of the eigenvalue that is largest in size
+        vector = apply(vector / radius)
+        radius = float(np.linalg.norm(vector))
+        if radius == 0:
+            return parameters[0].new_zeros(k), torch.eye(k, size).to(parameters[0])
 
-        operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)  # pyright: ignore
-        start = np.random.default_rng(0).standard_normal(size)
-        values, vectors = eigsh(operator, k=k, which="SA" if shift else "LA", v0=start, tol=tolerance)  # pyright: ignore
-        order = np.argsort(values)
-        return values[order] + shift, vectors.T[order]
+    unit = radius if which == "largest" else -radius
+    values, vectors = _largest(lambda vector: apply(vector) / unit, draw.standard_normal((k, size)), tolerance)
+    order = np.argsort(unit * values)
+    return torch.from_numpy(unit * values[order]).to(parameters[0]), torch.from_numpy(vectors[order]).to(parameters[0])
 
-    # ARPACK measures its error against the eigenvalue itself, which near zero would never be small enough.
-    top = float(ends(0.0, 1, 1e-2)[0][0]) if which == "smallest" else 0.0
-    values, vectors = ends(abs(top), k, tolerance)
-    return torch.from_numpy(values).to(example), torch.from_numpy(np.ascontiguousarray(vectors)).to(example)
+
+def _largest(apply: Apply, starts: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """One of the largest eigenpairs for each start, of a matrix whose eigenvalues lie in [-1, 1], more or less.
+
+    ARPACK measures its error against the eigenvalue itself, which near zero would never be small enough: so all are
+    moved to [1, 3]. One pair after the other, each in what the others leave: of an eigenvalue that has several
+    directions, one start can see but one.
+    """
+    values, vectors = np.empty(len(starts)), np.empty((0, starts.shape[1]))
+
+    def moved(vector: np.ndarray) -> np.ndarray:
+        rest = vector.reshape(-1) - vector.reshape(-1) @ vectors.T @ vectors
+        result = apply(rest) + 2 * rest
+        return result - result @ vectors.T @ vectors
+
+    for i, start in enumerate(starts):
+        operator = LinearOperator((len(start), len(start)), moved, dtype=np.float64)  # pyright: ignore
+        try:
+            value, found = eigsh(operator, 1, which="LA", v0=start, tol=tolerance / 3, maxiter=1000, **_SEED)  # pyright: ignore
+        except ArpackNoConvergence as error:
+            raise RuntimeError(f"no eigenvalue came within the tolerance {tolerance}: take a larger one") from error
+        values[i], vectors = value.item() - 2, np.vstack([vectors, found.T])
+    return values, vectors
 
 
 @dataclass(frozen=True)
@@ -169,16 +190,27 @@ def classify(loss: Loss, parameters: Parameters, gradient_tolerance: float = 1e-
         loss: as for :func:`hessian_vector_product`.
         parameters: likewise; at least two elements in all.
         gradient_tolerance: the largest gradient norm that counts as zero, default 1e-4.
-        flat: eigenvalues smaller than ``flat`` times the largest one in size count as zero, default 1e-6.
+        flat: eigenvalues up to ``flat`` times the largest one in size count as zero, default 1e-6. They are computed
+            to that accuracy.
+
+    Raises:
+        ValueError: ``gradient_tolerance`` or ``flat`` is out of range, the gradient is not finite, or as for
+            :func:`eigenpairs`.
 
     >>> w = torch.zeros(2, requires_grad=True)
     >>> classify(lambda: w[0] ** 2 - w[1] ** 2, [w]).kind
     'saddle'
     """
-    norm = gradient(loss, parameters).norm().item()
-    low, vectors = eigenpairs(loss, parameters, 1, "smallest")
-    high, _ = eigenpairs(loss, parameters, 1, "largest")
-    smallest, largest = low.item(), high.item()
+    if not 0 <= gradient_tolerance < math.inf:
+        raise ValueError(f"gradient_tolerance must be a number >= 0, got {gradient_tolerance}")
+    if not 0 < flat < 1:
+        raise ValueError(f"flat must be in (0, 1), got {flat}")
+    parameters = checked(parameters)
+    low, vectors = eigenpairs(loss, parameters, 1, "smallest", flat / 2)
+    high, _ = eigenpairs(loss, parameters, 1, "largest", flat / 2)
+    norm, smallest, largest = gradient(loss, parameters).norm().item(), low.item(), high.item()
+    if not math.isfinite(norm):
+        raise ValueError("the gradient is not finite at these parameters, although the loss is")
     zero = flat * max(abs(smallest), abs(largest))
     if norm > gradient_tolerance:
         kind = "not critical"
@@ -191,18 +223,6 @@ def classify(loss: Loss, parameters: Parameters, gradient_tolerance: float = 1e-
     else:
         kind = "degenerate"
     return CriticalPoint(kind, norm, smallest, largest, vectors[0])
-
-
-@torch.no_grad()
-def move(parameters: Parameters, direction: Float[Tensor, " n"], length: float = 1.0) -> None:
-    r"""Add ``length`` times ``direction`` to the parameters, in place.
-
-    >>> w = torch.zeros(2)
-    >>> move([w], torch.tensor([1.0, -1.0]), 0.5); w
-    tensor([ 0.5000, -0.5000])
-    """
-    for parameter, piece in zip(parameters, unflatten(direction, parameters), strict=True):
-        parameter.add_(piece, alpha=length)
 
 
 def escape_saddle(loss: Loss, parameters: Parameters, length: float) -> tuple[float, float]:
@@ -223,7 +243,10 @@ def escape_saddle(loss: Loss, parameters: Parameters, length: float) -> tuple[fl
         The predicted change :math:`\lambda s^2 / 2` and the measured one.
 
     Raises:
-        ValueError: ``length`` is not positive, or no eigenvalue is negative (the parameters are unchanged).
+        ValueError: ``length`` is not positive, no eigenvalue is negative (beyond what :func:`classify` counts as
+            zero), the loss is not finite on either side, or as for :func:`eigenpairs`.
+
+    Whatever fails or is interrupted, inside ``loss`` too, leaves the parameters as they were.
 
     >>> w = torch.zeros(2, requires_grad=True)
     >>> predicted, measured = escape_saddle(lambda: w[0] ** 2 - w[1] ** 2, [w], 0.1)
@@ -232,71 +255,17 @@ def escape_saddle(loss: Loss, parameters: Parameters, length: float) -> tuple[fl
     """
     if not length > 0:
         raise ValueError(f"length must be > 0, got {length}")
-    values, vectors = eigenpairs(loss, parameters, 1, "smallest")
-    if values.item() >= 0:
-        raise ValueError(f"no way down to second order: the smallest eigenvalue is {values.item():.3g}")
-    before, after = loss().item(), {}
-    for sign in (length, -length):
-        move(parameters, vectors[0], sign)
-        after[sign] = loss().item()
-        move(parameters, vectors[0], -sign)
-    best = min(after, key=lambda sign: after[sign])
-    move(parameters, vectors[0], best)
-    return values.item() * length**2 / 2, after[best] - before
-
-
-def filter_normalized(parameters: Parameters, generator: torch.Generator | None = None) -> Float[Tensor, " n"]:
-    r"""A random direction in which every filter is as long as the parameters' own.
-
-    Each row :math:`d_i` of a matrix or convolution is rescaled to :math:`d_i \|\theta_i\| / \|d_i\|`, so that a step
-    means the same whatever the scale of the weights; vectors (biases, norms) get zero.
-
-    Source: Li et al., *Visualizing the Loss Landscape of Neural Nets* (2018), section 4.
-
-    >>> w = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
-    >>> filter_normalized([w], torch.Generator().manual_seed(0)).reshape(2, 2).norm(dim=1)
-    tensor([5., 1.])
-    """
-    pieces: list[Tensor] = []
-    for parameter in parameters:
-        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype).to(parameter.device)
-        if parameter.dim() < 2:
-            pieces.append(torch.zeros_like(parameter))
-            continue
-        rows, own = noise.flatten(1), parameter.detach().flatten(1)
-        pieces.append(rows * (own.norm(dim=1, keepdim=True) / rows.norm(dim=1, keepdim=True)))
-    return flatten(pieces)
-
-
-@torch.no_grad()
-def surface(
-    loss: Loss,
-    parameters: Parameters,
-    directions: tuple[Float[Tensor, " n"], Float[Tensor, " n"]],
-    xs: Float[Tensor, " columns"],
-    ys: Float[Tensor, " rows"],
-) -> Float[Tensor, "rows columns"]:
-    r"""The loss on a plane through the parameters: :math:`L(\theta + x\,d_1 + y\,d_2)` at every grid point.
-
-    The parameters are as before afterwards, bit for bit.
-
-    >>> w = torch.zeros(2)
-    >>> right, up = torch.eye(2)
-    >>> surface(lambda: w[0] ** 2 - w[1] ** 2, [w], (right, up), torch.arange(2.0), 2 * torch.arange(2.0))
-    tensor([[ 0.,  1.],
-            [-4., -3.]])
-    """
-    start = [parameter.detach().clone() for parameter in parameters]
-    values = torch.empty(len(ys), len(xs))
-    try:
-        for row, y in enumerate(ys.tolist()):
-            for column, x in enumerate(xs.tolist()):
-                for parameter, saved in zip(parameters, start, strict=True):
-                    parameter.copy_(saved)
-                move(parameters, directions[0], x)
-                move(parameters, directions[1], y)
-                values[row, column] = loss().item()
-    finally:
-        for parameter, saved in zip(parameters, start, strict=True):
-            parameter.copy_(saved)
-    return values
+    parameters = checked(parameters)
+    point = classify(loss, parameters)
+    if point.smallest >= -1e-6 * max(abs(point.smallest), abs(point.largest)):
+        raise ValueError(f"no way down to second order: the smallest eigenvalue is {point.smallest:.3g}")
+    before, after = evaluate(loss, parameters).item(), {}
+    for step in (length, -length):
+        with kept(parameters):
+            move(parameters, point.escape, step)
+            after[step] = evaluate(loss, parameters).item()
+    best = min(after, key=lambda step: (math.isnan(after[step]), after[step]))
+    if not math.isfinite(after[best]):
+        raise ValueError(f"loss is not finite on either side, at a distance of {length}")
+    move(parameters, point.escape, best)
+    return point.smallest * length**2 / 2, after[best] - before

@@ -32,7 +32,7 @@ ALLOWED = {
     "explorer": ({"matplotlib"}, {"render", "page", "wording"}),
     "hooks": ({"tqdm"}, {"checkpoint"}),
     "kernels": ({"threadpoolctl"}, set()),
-    "landscape": ({"numpy", "scipy", "jaxtyping"}, set()),
+    "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
     "page": (set(), {"render", "wording"}),
@@ -41,6 +41,7 @@ ALLOWED = {
     "render": ({"matplotlib", "PIL"}, set()),
     "runner": ({"numpy"}, {"checkpoint", "hooks", "step"}),
     "step": ({"jaxtyping"}, {"checkpoint", "precision"}),
+    "surfaces": ({"jaxtyping"}, {"objective"}),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipython"}  # where the name differs
 
