@@ -39,7 +39,7 @@ def general_update(
         corrected: divide both sums by the sum of their weights, which makes them means; default False.
         lookahead: step along :math:`a\, m_t + b\, g_t`, as Nesterov; default False.
         divide_first: sum :math:`g_t/\sigma_t` in place of :math:`g_t`, as RMSProp with momentum; default False.
-        centered: take the square of the mean gradient off :math:`s_t`, default False.
+        centered: take the square of the mean gradient off :math:`s_t`, at most down to 0; default False.
         largest: the largest :math:`s` so far in place of :math:`s_t`, as AMSGrad; default False.
         weight_decay: :math:`\lambda`, default 0: adds :math:`\lambda\theta_t` to the clipped gradient.
         decoupled: multiply the parameter by :math:`1 - \eta_t\lambda` instead, default False.
@@ -48,7 +48,11 @@ def general_update(
 
     Raises:
         TypeError: the parameter is not of a real floating type.
-        ValueError: shapes differ, a number is out of range, or an option has no scale to work on.
+        ValueError: shapes or types differ, a number is out of range, or an option has no scale to work on.
+
+    Differs from torch where a gradient hardly changes: the centred :math:`s_t` is then a difference of nearly equal
+    numbers, which rounds to less than 0, and torch's RMSprop divides by the root of that, NaN. Here it is 0, and
+    :math:`\sigma_t = \epsilon`.
 
     Sources: Kingma and Ba, *Adam* (2015); Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019).
 
@@ -59,12 +63,13 @@ def general_update(
     >>> theta
     tensor([ 0.8004, 99.8000])
     """
-    _check(parameter, gradient, momentum, scale, rate=rate, eps=eps, weight_decay=weight_decay, clip=clip)
+    _check(parameter, gradient, state, momentum, scale, rate=rate, eps=eps, weight_decay=weight_decay, clip=clip)
     if scale is None and (eps or divide_first or centered or largest):
         raise ValueError("scale: eps, divide_first, centered and largest need a pair (kept, taken), got None")
 
     # the 1e-6 is that of torch's clip_grad_norm_
-    gradient = gradient * (clip / (gradient.norm() + 1e-6)).clamp(max=1)
+    if clip < math.inf:
+        gradient = gradient * (clip / (gradient.norm() + 1e-6)).clamp(max=1)
     if decoupled:
         parameter = parameter * (1 - rate * weight_decay)
     else:
@@ -80,6 +85,7 @@ def general_update(
         if centered:
             mean, weight = _collect(state, "mean", gradient, scale)
             s = s - (mean / weight if corrected else mean) ** 2
+            s = s.clamp(min=0)  # a variance: below 0 it is rounding
         sigma = s.sqrt() + eps
     if divide_first:
         gradient, sigma = gradient / sigma, torch.ones_like(sigma)
@@ -99,14 +105,22 @@ def _collect(state: State, name: str, value: Tensor, weights: Weights) -> Weight
     return state[name]
 
 
-def _check(parameter: Tensor, gradient: Tensor, momentum: Weights, scale: Weights | None, **numbers: float) -> None:
+def _check(
+    parameter: Tensor, gradient: Tensor, state: State, momentum: Weights, scale: Weights | None, **numbers: float
+) -> None:
     if not parameter.is_floating_point():
         raise TypeError(f"parameter: expected a real floating type, got {parameter.dtype}")
-    if gradient.shape != parameter.shape:
-        raise ValueError(f"gradient: expected the shape {tuple(parameter.shape)}, got {tuple(gradient.shape)}")
+    kept = {f"state[{name!r}]": value[0] if isinstance(value, tuple) else value for name, value in state.items()}
+    for name, tensor in ({"gradient": gradient} | kept).items():
+        if tensor.shape != parameter.shape:
+            raise ValueError(f"{name}: expected the shape {tuple(parameter.shape)}, got {tuple(tensor.shape)}")
+        if tensor.dtype != parameter.dtype:
+            raise ValueError(f"{name}: expected {parameter.dtype}, got {tensor.dtype}")
     for name, (keep, take) in {"momentum": momentum, "scale": scale or momentum}.items():
-        if not (keep >= 0 and take > 0):  # false for NaN too
+        if not (0 <= keep < math.inf and 0 < take < math.inf):  # false for NaN too
             raise ValueError(f"{name}: expected (kept, taken) with kept >= 0 and taken > 0, got ({keep}, {take})")
     for name, value in numbers.items():
-        if not value >= 0 or (name == "clip" and value == 0):
-            raise ValueError(f"{name}: expected a number {'>' if name == 'clip' else '>='} 0, got {value}")
+        if name == "clip" and not value > 0:
+            raise ValueError(f"clip: expected a number > 0, got {value}")
+        if name != "clip" and not 0 <= value < math.inf:
+            raise ValueError(f"{name}: expected a number >= 0, got {value}")

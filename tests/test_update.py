@@ -153,11 +153,33 @@ def test_nan_gradients_spread_as_in_torch():
     assert after[1].isnan()
 
 
+def test_a_constant_gradient_never_gives_nan():
+    gradient = torch.cat([torch.tensor([90.97694]), torch.linspace(1e-3, 100, 2000)])
+    theta, state, lowest = torch.zeros_like(gradient), {}, torch.zeros_like(gradient)
+    for _ in range(1500):
+        theta = general_update(theta, gradient, state, rate=1e-3, **RMSPROP, centered=True)
+        lowest = torch.minimum(lowest, state["s"][0] - state["mean"][0] ** 2)
+    assert (lowest < 0).sum() > 20  # as in torch's RMSprop, where the parameter is NaN from here on
+    assert theta.isfinite().all()
+    assert (theta < -1.5).all()  # downhill, by more than the rate at each step
+
+
+def test_a_gradient_too_long_for_its_type_is_not_clipped_away():
+    huge = torch.full((2,), 1e30)  # its norm overflows
+    assert general_update(torch.zeros(2), huge, {}, rate=1e-30).tolist() == [-1, -1]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"rate": -0.1}, r"rate: expected a number >= 0, got -0.1"),
         ({"rate": math.nan}, r"rate: .* got nan"),
+        ({"rate": math.inf}, r"rate: .* got inf"),
+        ({"eps": math.inf, "scale": (1.0, 1.0)}, r"eps: .* got inf"),
+        ({"weight_decay": math.nan}, r"weight_decay: .* got nan"),
+        ({"clip": math.nan}, r"clip: expected a number > 0, got nan"),
+        ({"momentum": (math.inf, 1.0)}, r"momentum: .* got \(inf, 1.0\)"),
+        ({"scale": (0.9, math.nan)}, r"scale: .* got \(0.9, nan\)"),
         ({"eps": -1.0, "scale": (1.0, 1.0)}, r"eps: .* got -1.0"),
         ({"weight_decay": -1.0}, r"weight_decay: .* got -1.0"),
         ({"clip": 0.0}, r"clip: expected a number > 0, got 0.0"),
@@ -179,3 +201,11 @@ def test_bad_tensors_are_named():
         general_update(torch.ones(2, dtype=torch.int64), torch.ones(2), {}, rate=0.1)
     with pytest.raises(ValueError, match=r"gradient: expected the shape \(2,\), got \(3,\)"):
         general_update(torch.ones(2), torch.ones(3), {}, rate=0.1)
+    with pytest.raises(ValueError, match=r"gradient: expected torch.float32, got torch.float64"):
+        general_update(torch.ones(2), torch.ones(2).double(), {}, rate=0.1)
+    state = {}
+    general_update(torch.ones(2), torch.ones(2), state, rate=0.1, **ADAM, largest=True)
+    for name in ("m", "s", "largest"):  # one that broadcasts would pass unseen
+        short = torch.ones(1) if name == "largest" else (torch.ones(1), 0.0)
+        with pytest.raises(ValueError, match=rf"state\['{name}'\]: expected the shape \(2,\), got \(1,\)"):
+            general_update(torch.ones(2), torch.ones(2), state | {name: short}, rate=0.1, **ADAM, largest=True)
