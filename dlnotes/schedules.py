@@ -3,7 +3,8 @@ r"""Learning-rate schedules: functions of the number of updates made, as multipl
 A schedule here is a plain function :math:`f(t)`, where :math:`t = 0, 1, 2, \dots` counts **updates** (never epochs: an
 epoch of ``len(loader)`` updates is that many steps of :math:`t`). The rate of update :math:`t + 1` is
 :math:`\eta\, f(t)`, with the optimizer's ``lr`` as the peak :math:`\eta`. :func:`scheduler` makes a torch scheduler of
-it, for a training step to call and a checkpoint to keep.
+it, for a training step to call and a checkpoint to keep. Counts of updates are whole numbers from 1; a schedule of
+this module refuses a negative :math:`t` with a ValueError.
 """
 
 import math
@@ -15,14 +16,27 @@ from torch.optim.optimizer import Optimizer
 Schedule = Callable[[int], float]
 
 
-def _check_steps(name: str, value: int) -> None:
-    if value < 1:
+def _check_steps(name: str, value: float) -> None:
+    if not value >= 1:  # true for NaN
         raise ValueError(f"{name} must be >= 1 update, got {value}")
+    if value % 1 != 0:  # NaN for infinity
+        raise ValueError(f"{name} must be a whole number of updates, got {value}")
 
 
 def _check_factor(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+def _from_zero(schedule: Schedule) -> Schedule:
+    """The schedule, which is not asked before the first update."""
+
+    def asked(t: int) -> float:
+        if not t >= 0:
+            raise ValueError(f"t must be >= 0, the number of updates made, got {t}")
+        return schedule(t)
+
+    return asked
 
 
 def scheduler(optimizer: Optimizer, schedule: Schedule) -> LambdaLR:
@@ -31,13 +45,23 @@ def scheduler(optimizer: Optimizer, schedule: Schedule) -> LambdaLR:
     Call its ``step()`` after every update, or give it to :class:`dlnotes.step.TrainStep`, which does. Its state is
     the count :math:`t`, so a resumed run goes on where it stopped.
 
+    Raises:
+        ValueError: the schedule gives a number that is negative or not finite, at once or when its update comes.
+
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     >>> rates = scheduler(optimizer, warmup(4))
     >>> optimizer.step(); rates.step(); rates.get_last_lr()
     [0.05]
     """
-    return LambdaLR(optimizer, schedule)
+
+    def factor(t: int) -> float:
+        value = schedule(t)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"schedule must give a finite number >= 0, got {value} at t = {t}")
+        return value
+
+    return LambdaLR(optimizer, factor)
 
 
 def constant() -> Schedule:
@@ -46,7 +70,7 @@ def constant() -> Schedule:
     >>> constant()(1000)
     1.0
     """
-    return lambda t: 1.0
+    return _from_zero(lambda t: 1.0)
 
 
 def warmup(steps: int) -> Schedule:
@@ -58,7 +82,7 @@ def warmup(steps: int) -> Schedule:
         steps: :math:`n`; the n-th update is the first with the full rate.
 
     Raises:
-        ValueError: ``steps`` below 1.
+        ValueError: ``steps`` below 1 or not whole.
 
     Equal to :class:`torch.optim.lr_scheduler.LinearLR` with ``start_factor=1/n`` and ``total_iters=n-1``.
     Source: Goyal et al., *Accurate, Large Minibatch SGD* (2017), section 2.2.
@@ -67,7 +91,7 @@ def warmup(steps: int) -> Schedule:
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     """
     _check_steps("steps", steps)
-    return lambda t: min((t + 1) / steps, 1.0)
+    return _from_zero(lambda t: min((t + 1) / steps, 1.0))
 
 
 def step_decay(every: int, gamma: float = 0.1) -> Schedule:
@@ -76,7 +100,7 @@ def step_decay(every: int, gamma: float = 0.1) -> Schedule:
     .. math:: f(t) = \gamma^{\lfloor t / n \rfloor}
 
     Raises:
-        ValueError: ``every`` below 1, or ``gamma`` outside [0, 1].
+        ValueError: ``every`` below 1 or not whole, or ``gamma`` outside [0, 1].
 
     Equal to :class:`torch.optim.lr_scheduler.StepLR`. Source: He et al., *Deep Residual Learning for Image
     Recognition* (2016), section 3.4.
@@ -86,7 +110,7 @@ def step_decay(every: int, gamma: float = 0.1) -> Schedule:
     """
     _check_steps("every", every)
     _check_factor("gamma", gamma)
-    return lambda t: gamma ** (t // every)
+    return _from_zero(lambda t: gamma ** (t // every))
 
 
 def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
@@ -95,7 +119,7 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     .. math:: f(t) = \gamma^{\#\{m : m \le t\}}
 
     Raises:
-        ValueError: the milestones are not increasing, or ``gamma`` is outside [0, 1].
+        ValueError: the milestones are not increasing whole numbers >= 0, or ``gamma`` is outside [0, 1].
 
     Equal to :class:`torch.optim.lr_scheduler.MultiStepLR`. Source: He et al. (2016), section 4.2.
 
@@ -103,10 +127,12 @@ def multi_step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     [1.0, 0.1, 0.1, 0.01, 0.01]
     """
     points = list(milestones)
+    if not all(m >= 0 and m % 1 == 0 for m in points):
+        raise ValueError(f"milestones must be whole numbers >= 0, got {points}")
     if points != sorted(set(points)):
         raise ValueError(f"milestones must increase, got {points}")
     _check_factor("gamma", gamma)
-    return lambda t: gamma ** sum(m <= t for m in points)
+    return _from_zero(lambda t: gamma ** sum(m <= t for m in points))
 
 
 def cosine(total: int, floor: float = 0.0) -> Schedule:
@@ -119,7 +145,7 @@ def cosine(total: int, floor: float = 0.0) -> Schedule:
         floor: :math:`f_{\min}`, default 0.
 
     Raises:
-        ValueError: ``total`` below 1, or ``floor`` outside [0, 1].
+        ValueError: ``total`` below 1 or not whole, or ``floor`` outside [0, 1].
 
     Equal to :class:`torch.optim.lr_scheduler.CosineAnnealingLR` for :math:`t \le T`; beyond, torch's rises again.
     Source: Loshchilov and Hutter, *SGDR* (2017), equation 5.
@@ -129,7 +155,7 @@ def cosine(total: int, floor: float = 0.0) -> Schedule:
     """
     _check_steps("total", total)
     _check_factor("floor", floor)
-    return lambda t: floor + (1 - floor) * (1 + math.cos(math.pi * min(t / total, 1.0))) / 2
+    return _from_zero(lambda t: floor + (1 - floor) * (1 + math.cos(math.pi * min(t / total, 1.0))) / 2)
 
 
 def inverse_sqrt(warmup_steps: int) -> Schedule:
@@ -143,7 +169,7 @@ def inverse_sqrt(warmup_steps: int) -> Schedule:
         warmup_steps: :math:`w`.
 
     Raises:
-        ValueError: ``warmup_steps`` below 1.
+        ValueError: ``warmup_steps`` below 1 or not whole.
 
     torch has none. Source: Vaswani et al., *Attention Is All You Need* (2017), equation 3.
 
@@ -152,7 +178,7 @@ def inverse_sqrt(warmup_steps: int) -> Schedule:
     """
     _check_steps("warmup_steps", warmup_steps)
     w = warmup_steps
-    return lambda t: math.sqrt(w) * min((t + 1) ** -0.5, (t + 1) * w**-1.5)
+    return _from_zero(lambda t: math.sqrt(w) * min((t + 1) ** -0.5, (t + 1) * w**-1.5))
 
 
 def one_cycle(total: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1 / 250_000) -> Schedule:
@@ -181,6 +207,7 @@ def one_cycle(total: int, rise: float = 0.3, start: float = 1 / 25, end: float =
     >>> [round(one_cycle(10)(t), 3) for t in (0, 1, 2, 5, 9)]
     [0.04, 0.52, 1.0, 0.611, 0.0]
     """
+    _check_steps("total", total)
     for name, value in (("rise", rise), ("start", start), ("end", end)):
         _check_factor(name, value)
     top = rise * total - 1
@@ -193,7 +220,7 @@ def one_cycle(total: int, rise: float = 0.3, start: float = 1 / 25, end: float =
         fallen = min((t - top) / (total - 1 - top), 1.0)
         return end + (1 - end) * (1 + math.cos(math.pi * fallen)) / 2
 
-    return factor
+    return _from_zero(factor)
 
 
 def then(first: Schedule, steps: int, second: Schedule) -> Schedule:
@@ -202,7 +229,7 @@ def then(first: Schedule, steps: int, second: Schedule) -> Schedule:
     .. math:: f(t) = f_1(t) \text{ for } t < n, \qquad f_2(t - n) \text{ otherwise}
 
     Raises:
-        ValueError: ``steps`` below 1.
+        ValueError: ``steps`` below 1 or not whole.
 
     Equal to :class:`torch.optim.lr_scheduler.SequentialLR` with one milestone.
 
@@ -210,7 +237,7 @@ def then(first: Schedule, steps: int, second: Schedule) -> Schedule:
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
     _check_steps("steps", steps)
-    return lambda t: first(t) if t < steps else second(t - steps)
+    return _from_zero(lambda t: first(t) if t < steps else second(t - steps))
 
 
 def product(*schedules: Schedule) -> Schedule:
@@ -226,4 +253,4 @@ def product(*schedules: Schedule) -> Schedule:
     """
     if not schedules:
         raise ValueError("product needs at least one schedule")
-    return lambda t: math.prod(schedule(t) for schedule in schedules)
+    return _from_zero(lambda t: math.prod(schedule(t) for schedule in schedules))

@@ -1,5 +1,6 @@
 import math
 
+import jaxtyping
 import pytest
 import torch
 from torch.optim import lr_scheduler
@@ -125,3 +126,82 @@ def test_a_resumed_run_goes_on_in_the_schedule(tmp_path):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """No type checker in between, as in a reader's own run."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+COUNTS = {
+    "steps": schedules.warmup,
+    "every": schedules.step_decay,
+    "total": schedules.cosine,
+    "total ": schedules.one_cycle,
+    "warmup_steps": schedules.inverse_sqrt,
+    "steps ": lambda steps: schedules.then(schedules.constant(), steps, schedules.constant()),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_are_whole_numbers_from_one(name):
+    make, name = COUNTS[name], name.strip()
+    for wrong in (0, -3, math.nan, -math.inf):
+        with pytest.raises(ValueError, match=f"{name} must be >= 1 update, got {wrong}"):
+            make(wrong)
+    for wrong in (10.5, math.inf):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of updates, got {wrong}"):
+            make(wrong)
+    assert [make(10.0)(t) for t in range(30)] == [make(10)(t) for t in range(30)]
+
+
+FACTORS = {
+    "gamma": lambda value: schedules.step_decay(2, value),
+    "gamma ": lambda value: schedules.multi_step([1], value),
+    "floor": lambda value: schedules.cosine(2, value),
+    "rise": lambda value: schedules.one_cycle(10, rise=value),
+    "start": lambda value: schedules.one_cycle(10, start=value),
+    "end": lambda value: schedules.one_cycle(10, end=value),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_factors_are_between_zero_and_one(name):
+    for wrong in (-0.1, 1.1, math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=rf"{name.strip()} must be in \[0, 1\], got {wrong}"):
+            FACTORS[name](wrong)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("milestones", [[-1, 2], [1.5], [math.nan], [1, math.inf]])
+def test_milestones_are_whole_numbers(milestones):
+    with pytest.raises(ValueError, match="milestones must be whole numbers >= 0, got"):
+        schedules.multi_step(milestones)
+
+
+EVERY = [ours for ours, _, _ in TORCHS.values()] + [schedules.inverse_sqrt(5), schedules.one_cycle(10)]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("schedule", EVERY)
+def test_there_is_no_update_before_the_first(schedule):
+    for t in (-1, -100, math.nan):
+        with pytest.raises(ValueError, match=f"t must be >= 0, the number of updates made, got {t}"):
+            schedule(t)
+    assert all(0 <= schedule(t) <= 1 for t in (0, 1, 10, 10**6, 10**18))
+
+
+def test_a_schedule_of_ones_own_that_gives_no_rate_is_refused():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=PEAK)
+    for wrong in (math.nan, math.inf, -0.5):
+        with pytest.raises(ValueError, match=f"schedule must give a finite number >= 0, got {wrong} at t = 0"):
+            schedules.scheduler(optimizer, lambda t, wrong=wrong: wrong)
+    rates = schedules.scheduler(optimizer, lambda t: 1 - t)
+    optimizer.step()
+    rates.step()
+    optimizer.step()
+    with pytest.raises(ValueError, match="got -1 at t = 2"):
+        rates.step()
+    assert optimizer.param_groups[0]["lr"] == 0  # of the update before
