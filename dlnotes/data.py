@@ -4,6 +4,7 @@ Every function returns a `Split`: a training part and a held-out part, drawn wit
 class keeps its share, and standardised with numbers measured on the training part alone.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -66,7 +67,8 @@ def breast_cancer(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dt
         dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type as losses want them.
 
     Raises:
-        ValueError: ``test_fraction`` leaves one part without a class.
+        ValueError: ``test_fraction`` leaves one part without a class or a column without spread, ``seed`` is no whole
+            number from 0 to 2³² − 1, or ``dtype`` no floating type of 16, 32 or 64 bits.
 
     Source: Street, Wolberg and Mangasarian, *Nuclear feature extraction for breast tumor diagnosis* (1993).
 
@@ -76,6 +78,7 @@ def breast_cancer(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dt
     >>> data.feature_names[0], data.class_names
     ('mean radius', ('benign', 'malignant'))
     """
+    _check(test_fraction, seed, dtype)
     raw = cast(Any, load_breast_cancer())
     names = tuple(str(name) for name in raw.feature_names)
     y = torch.as_tensor(1 - raw.target).to(dtype)
@@ -95,7 +98,8 @@ def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = t
         dtype: type of the inputs; the labels are ``torch.int64`` as cross-entropy wants them.
 
     Raises:
-        ValueError: ``test_fraction`` leaves one part without a class.
+        ValueError: ``test_fraction`` leaves one part without a class or a column without spread, ``seed`` is no whole
+            number from 0 to 2³² − 1, or ``dtype`` no floating type of 16, 32 or 64 bits.
 
     Source: Alpaydin and Kaynak, *Optical recognition of handwritten digits* (UCI, 1998), its test part.
 
@@ -103,6 +107,7 @@ def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = t
     >>> data.x_train.shape, data.y_train.dtype
     (torch.Size([1347, 64]), torch.int64)
     """
+    _check(test_fraction, seed, dtype)
     raw = cast(Any, load_digits())
     names = tuple(str(name) for name in raw.feature_names)
     classes = tuple(str(label) for label in range(10))
@@ -127,19 +132,30 @@ def moons(
         dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type.
 
     Raises:
-        ValueError: ``n`` below 4, ``noise`` below 0, or ``test_fraction`` leaves one part without a class.
+        ValueError: ``n`` is below 4 or not whole, ``noise`` below 0 or not finite, or another argument as for
+            :func:`breast_cancer`.
 
     >>> data = moons(200)
     >>> data.x_train.shape, data.y_train.mean()
     (torch.Size([150, 2]), tensor(0.5000))
     """
-    if n < 4:
-        raise ValueError(f"n must be at least 4, two points a class, got {n}")
-    if noise < 0:
-        raise ValueError(f"noise must be at least 0, got {noise}")
-    x, y = cast("tuple[Any, Any]", make_moons(n, noise=noise, random_state=seed))
+    if not n >= 4 or n % 1 != 0:  # true for NaN and infinity too
+        raise ValueError(f"n must be at least 4, two points a class, and whole, got {n}")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise must be at least 0 and finite, got {noise}")
+    _check(test_fraction, seed, dtype)
+    x, y = cast("tuple[Any, Any]", make_moons(int(n), noise=noise, random_state=seed))
     labels = torch.as_tensor(y).to(dtype)
     return _split(x, labels, ("x1", "x2"), ("upper moon", "lower moon"), test_fraction, seed, dtype)
+
+
+def _check(test_fraction: float, seed: int, dtype: torch.dtype) -> None:
+    if not 0 < test_fraction < 1:  # true for NaN
+        raise ValueError(f"test_fraction must leave every class a row in both parts, got {test_fraction}")
+    if not 0 <= seed < 2**32 or seed % 1 != 0:
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed}")
+    if dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):  # in 8 bits the values overflow
+        raise ValueError(f"dtype must be a floating type of 16, 32 or 64 bits, got {dtype}")
 
 
 def _split(
@@ -162,6 +178,9 @@ def _split(
         mean, std = part.mean().repeat(x.shape[1]), part.std(correction=0).repeat(x.shape[1])
     else:
         mean, std = part.mean(dim=0), part.std(dim=0, correction=0)  # (features,)
+    if not std.all():
+        constant = feature_names[int(std.argmin())]
+        raise ValueError(f"test_fraction of {test_fraction} leaves a training part in which {constant!r} is constant")
     x = ((x - mean) / std).to(dtype)
     return Split(x[train], y[train], x[test], y[test], mean.to(dtype), std.to(dtype), feature_names, class_names)
 
@@ -173,7 +192,9 @@ def _stratified(y: Tensor, test_fraction: float, generator: torch.Generator) -> 
     for label in y.unique():
         rows = torch.nonzero(y == label).flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        held_out = round(test_fraction * len(rows))
+        share = test_fraction * len(rows)
+        least, most = int(share >= 0.5), len(rows) - int(len(rows) - share >= 0.5)  # of two rows each part has one
+        held_out = min(max(round(share), least), most)
         if not 0 < held_out < len(rows):
             raise ValueError(
                 f"test_fraction must leave every class a row in both parts, got {test_fraction}"

@@ -1,5 +1,8 @@
 r"""The data sets: what is held out, what is measured on which part, and that bad input is refused."""
 
+import math
+
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -97,11 +100,54 @@ def test_a_part_without_a_class_is_refused(fraction):
         breast_cancer(test_fraction=fraction)
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """No type checker in between, as in a reader's own run."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_moons_refuses_bad_numbers():
-    with pytest.raises(ValueError, match=r"n must be at least 4.*got 3"):
-        moons(3)
-    with pytest.raises(ValueError, match=r"noise must be at least 0, got -1.0"):
-        moons(noise=-1.0)
+    for n in (3, 4.5, -math.inf, math.inf, math.nan):
+        with pytest.raises(ValueError, match=rf"n must be at least 4.*got {n}"):
+            moons(n)
+    for noise in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"noise must be at least 0 and finite, got {noise}"):
+            moons(noise=noise)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
+def test_the_smallest_moons_have_each_class_in_each_part(fraction):
+    for n in range(4, 12):
+        data = moons(n, test_fraction=fraction)
+        assert len(data.y_train) + len(data.y_test) == n
+        assert set(data.y_train.tolist()) == set(data.y_test.tolist()) == {0, 1}
+        assert data.x_train.isfinite().all()
+        assert data.x_test.isfinite().all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("load", ALL)
+def test_bad_arguments_are_named(load):
+    for fraction in (math.nan, math.inf, -0.1):
+        with pytest.raises(ValueError, match=f"test_fraction must leave every class .*, got {fraction}"):
+            load(test_fraction=fraction)
+    for seed in (-1, 2**32, 0.5, math.nan):
+        with pytest.raises(ValueError, match=rf"seed must be a whole number from 0 to 2\*\*32 - 1, got {seed}"):
+            load(seed=seed)
+    for dtype in (torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn):
+        with pytest.raises(ValueError, match=f"dtype must be a floating type of 16, 32 or 64 bits, got {dtype}"):
+            load(dtype=dtype)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert load(dtype=dtype).x_test.isfinite().all()
+
+
+def test_a_column_without_spread_is_refused():
+    # two training rows that agree in a column: it would be divided by 0
+    with pytest.raises(
+        ValueError, match=r"test_fraction of 0.997 leaves a training part in which 'mean smoothness'"
+    ):
+        breast_cancer(test_fraction=0.997, seed=86)
 
 
 def test_moons_without_noise_lie_on_two_half_circles():
