@@ -90,12 +90,13 @@ def eigenpairs(
         loss without any curvature, zeros and the first axes.
 
     Raises:
-        ValueError: ``k``, ``which`` or ``tolerance`` is out of range; the loss or its curvature is not finite; or the
-            loss is another at each call.
+        ValueError: ``k``, ``which`` or ``tolerance`` is out of range; there are fewer than two elements; the loss or
+            its curvature is not finite; or the loss is another at each call.
         RuntimeError: the iteration does not reach the tolerance.
 
-    The iteration itself is SciPy's (ARPACK), in float64, started from a fixed vector, so that runs repeat. Source:
-    Lehoucq, Sorensen and Yang, *ARPACK Users' Guide* (1998).
+    The iteration itself is SciPy's (ARPACK), in float64, started from a fixed vector, so that runs repeat (before SciPy
+    1.17 not to the last bit where only a few eigenvalues differ). Source: Lehoucq, Sorensen and Yang, *ARPACK Users'
+    Guide* (1998).
 
     >>> w = torch.zeros(3, requires_grad=True)
     >>> values, vectors = eigenpairs(lambda: (torch.tensor([3.0, -1.0, 0.5]) * w**2).sum(), [w], which="smallest")
@@ -104,6 +105,8 @@ def eigenpairs(
     """
     parameters = checked(parameters)
     size = sum(p.numel() for p in parameters)
+    if size < 2:
+        raise ValueError(f"parameters must have at least two elements in all, got {size}")
     if not 1 <= k < size:
         raise ValueError(f"k must be between 1 and {size - 1}, fewer than the parameters, got {k}")
     if which not in ("largest", "smallest"):

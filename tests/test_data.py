@@ -144,9 +144,7 @@ def test_bad_arguments_are_named(load):
 
 def test_a_column_without_spread_is_refused():
     # two training rows that agree in a column: it would be divided by 0
-    with pytest.raises(
-        ValueError, match=r"test_fraction of 0.997 leaves a training part in which 'mean smoothness'"
-    ):
+    with pytest.raises(ValueError, match=r"test_fraction of 0.997 leaves a training part in which 'mean smoothness'"):
         breast_cancer(test_fraction=0.997, seed=86)
 
 

@@ -160,7 +160,7 @@ def kind_of(values):
 def test_random_matrices_have_numpys_eigenvalues(spectrum, dtype):
     draw, judged = np.random.default_rng(5), 0
     for _ in range(15 * FUZZ):
-        n = int(draw.choice([2, 3, 5, 12, 25, 40]))
+        n = int(draw.choice([2, 3, 5, 12, 25]))
         basis = np.linalg.qr(draw.standard_normal((n, n)))[0]
         scale = 10.0 ** draw.uniform(-8, 8)
         matrix = torch.tensor((basis * SPECTRA[spectrum](draw, n) * scale) @ basis.T, dtype=dtype)
@@ -318,6 +318,8 @@ def test_bad_arguments():
     parameters, loss = quadratic(POINTS["minimum"])
     with pytest.raises(ValueError, match="k must be between 1 and 1, fewer than the parameters, got 2"):
         landscape.eigenpairs(loss, parameters, 2)
+    with pytest.raises(ValueError, match="parameters must have at least two elements in all, got 1"):
+        landscape.eigenpairs(loss, [torch.ones(1)])
     with pytest.raises(ValueError, match="which must be 'largest' or 'smallest', got 'LM'"):
         landscape.eigenpairs(loss, parameters, 1, "LM")
     with pytest.raises(ValueError, match="loss is not finite"):
