@@ -39,7 +39,7 @@ def general_update(
         corrected: divide both sums by the sum of their weights, which makes them means; default False.
         lookahead: step along :math:`a\, m_t + b\, g_t`, as Nesterov; default False.
         divide_first: sum :math:`g_t/\sigma_t` in place of :math:`g_t`, as RMSProp with momentum; default False.
-        centered: take the square of the mean gradient off :math:`s_t`, at most down to 0; default False.
+        centered: take the square of the mean gradient off :math:`s_t`, never below its rounding error; default False.
         largest: the largest :math:`s` so far in place of :math:`s_t`, as AMSGrad; default False.
         weight_decay: :math:`\lambda`, default 0: adds :math:`\lambda\theta_t` to the clipped gradient.
         decoupled: multiply the parameter by :math:`1 - \eta_t\lambda` instead, default False.
@@ -51,8 +51,7 @@ def general_update(
         ValueError: shapes or types differ, a number is out of range, or an option has no scale to work on.
 
     Differs from torch where a gradient hardly changes: the centred :math:`s_t` is then a difference of nearly equal
-    numbers, which rounds to less than 0, and torch's RMSprop divides by the root of that, NaN. Here it is 0, and
-    :math:`\sigma_t = \epsilon`.
+    numbers, which rounds to less than 0, and torch's RMSprop divides by the root of that, NaN.
 
     Sources: Kingma and Ba, *Adam* (2015); Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019).
 
@@ -84,8 +83,8 @@ def general_update(
             s = s / weight
         if centered:
             mean, weight = _collect(state, "mean", gradient, scale)
-            s = s - (mean / weight if corrected else mean) ** 2
-            s = s.clamp(min=0)  # a variance: below 0 it is rounding
+            variance = s - (mean / weight if corrected else mean) ** 2
+            s = variance.maximum(s * torch.finfo(s.dtype).eps)  # below that it is rounding
         sigma = s.sqrt() + eps
     if divide_first:
         gradient, sigma = gradient / sigma, torch.ones_like(sigma)

@@ -162,6 +162,8 @@ def test_a_constant_gradient_never_gives_nan():
     assert (lowest < 0).sum() > 20  # as in torch's RMSprop, where the parameter is NaN from here on
     assert theta.isfinite().all()
     assert (theta < -1.5).all()  # downhill, by more than the rate at each step
+    after = general_update(theta, gradient, state, rate=1e-3, **RMSPROP, centered=True)
+    assert ((theta - after).abs() <= 1.01e-3 / torch.finfo(theta.dtype).eps ** 0.5).all()  # and no leap of rate / eps
 
 
 def test_a_gradient_too_long_for_its_type_is_not_clipped_away():
