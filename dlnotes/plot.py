@@ -16,9 +16,9 @@ from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from dlnotes import render
-from dlnotes.explorer import explorer
-from dlnotes.wording import captions
+from dlnotes.figures import render
+from dlnotes.figures.explorer import explorer
+from dlnotes.figures.wording import captions
 
 __all__ = ["COLORS", "bundles", "contour", "curves", "explorer", "path", "show", "style"]
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from pictures import CAPTION, Page, alive, decode, line
 
-from dlnotes import plot, render
+from dlnotes import plot
+from dlnotes.figures import render
 from dlnotes.plot import explorer
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -3,7 +3,7 @@ import re
 import pytest
 from pictures import Page, alive, decode
 
-from dlnotes.page import HINT, Control, page
+from dlnotes.figures.page import HINT, Control, page
 
 RATE = Control("rate", [0.1, 0.2, 0.3], ["0.1", "0.2", "0.3"], "Rate", "学习率", 1)
 MODE = Control("mode", ["a<b", "c"], ["a<b", "c"], "Mode", "模式", 1)

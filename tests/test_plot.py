@@ -9,7 +9,8 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from pictures import CAPTION, line
 
-from dlnotes import plot, render
+from dlnotes import plot
+from dlnotes.figures import render
 
 
 @pytest.fixture(autouse=True)

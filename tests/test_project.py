@@ -21,24 +21,32 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {path.stem: path for path in below("dlnotes", "*.py") if path.parent == ROOT / "dlnotes"}
 WORKFLOWS = below(".github/workflows", "*.yml")
+
+
+def module_name(path):
+    """The name below the package: optim, figures.render; a folder's own name stands for its __init__."""
+    parts = path.relative_to(ROOT / "dlnotes").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in below("dlnotes", "*.py")}
 
 # What each module may import beside the standard library and torch: the packages, then the siblings. A module that
 # is not named here may import jaxtyping and nothing else.
 ALLOWED = {
     "checkpoint": (set(), {"files"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
-    "explorer": ({"matplotlib"}, {"render", "page", "wording"}),
+    "figures.explorer": ({"matplotlib"}, {"figures.render", "figures.page", "figures.wording"}),
+    "figures.page": (set(), {"figures.render", "figures.wording"}),
+    "figures.render": ({"matplotlib", "PIL"}, set()),
     "hooks": ({"tqdm"}, {"checkpoint"}),
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
-    "page": (set(), {"render", "wording"}),
-    "plot": ({"matplotlib"}, {"render", "explorer", "wording"}),
+    "plot": ({"matplotlib"}, {"figures.render", "figures.explorer", "figures.wording"}),
     "pretrained": ({"safetensors"}, {"checkpoint"}),
-    "render": ({"matplotlib", "PIL"}, set()),
     "runner": ({"numpy"}, {"checkpoint", "hooks", "step"}),
     "step": ({"jaxtyping"}, {"checkpoint", "precision"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
@@ -169,7 +177,7 @@ def imports(tree, siblings=frozenset(MODULES)):
     for name in (name for node in ast.walk(tree) if node not in skipped for name in names_of(node)):
         top, *rest = name.split(".")
         if top == "dlnotes":
-            own.add(rest[0] if rest and rest[0] in siblings else "__init__")
+            own.add(next((name for n in (2, 1) if (name := ".".join(rest[:n])) in siblings), "__init__"))
         else:
             packages.add(top)
     return packages, own
@@ -177,7 +185,7 @@ def imports(tree, siblings=frozenset(MODULES)):
 
 def importable(name):
     """Modules that a kernel or a notebook brings along may be loaded lazily by any drawing module."""
-    return {"ipywidgets", "IPython"} if name in ("plot", "explorer") else set()
+    return {"ipywidgets", "IPython"} if name in ("plot", "figures.explorer") else set()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -187,6 +195,11 @@ def test_module_imports_only_what_it_may(name):
     foreign = packages - may - importable(name) - {"torch"} - set(sys.stdlib_module_names)
     assert not foreign, f"dlnotes.{name} imports {sorted(foreign)}"
     assert own <= siblings, f"dlnotes.{name} imports dlnotes.{sorted(own - siblings)}"
+
+
+def test_only_plot_opens_the_workshop():
+    users = {name for name in MODULES if any(own.startswith("figures") for own in imports(parse(name))[1])}
+    assert {name for name in users if not name.startswith("figures")} == {"plot"}
 
 
 def test_imports_have_no_cycle():
@@ -206,13 +219,16 @@ def test_imports_have_no_cycle():
         ("from . import optim", (set(), {"optim"})),
         ("from .optim import SGD", (set(), {"optim"})),
         ("import dlnotes.optim", (set(), {"optim"})),
+        ("from dlnotes.figures import render", (set(), {"figures.render"})),
+        ("from dlnotes.figures.render import ID", (set(), {"figures.render"})),
+        ("import dlnotes.figures", (set(), {"figures"})),
         ("import dlnotes", (set(), {"__init__"})),
         ("import importlib\nimportlib.import_module('pandas')", ({"importlib", "pandas"}, set())),
         ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas", ({"typing"}, set())),
     ],
 )
 def test_imports_are_seen(source, found):
-    assert imports(ast.parse(source), siblings={"optim"}) == found
+    assert imports(ast.parse(source), siblings={"optim", "figures", "figures.render"}) == found
 
 
 def test_every_package_imported_is_required():
@@ -229,7 +245,7 @@ def test_every_package_imported_is_required():
 @pytest.mark.parametrize("name", MODULES)
 def test_module_fits_in_a_head(name):
     lines = len(MODULES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= 320, f"dlnotes/{name}.py has {lines} lines; 320 at most"
+    assert lines <= 320, f"dlnotes.{name} has {lines} lines; 320 at most"
 
 
 def docstring_faults(source):
@@ -256,7 +272,7 @@ def docstring_faults(source):
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_show_examples(name):
     faults = docstring_faults(MODULES[name].read_text(encoding="utf-8"))
-    assert not faults, f"dlnotes/{name}.py: " + "; ".join(faults)
+    assert not faults, f"dlnotes.{name}: " + "; ".join(faults)
 
 
 def test_docstring_faults_are_found():

@@ -12,7 +12,8 @@ import pytest
 from pictures import line
 from PIL import Image
 
-from dlnotes import plot, render
+from dlnotes import plot
+from dlnotes.figures import render
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_the_same_figure_gives_the_same_bytes_in_this_and_in_another_process():
     here = [render.svg(line(), "".join(render.pieces(line()))), render.png(line()).hex()]
     assert here == [render.svg(line(), "".join(render.pieces(line()))), render.png(line()).hex()]
     code = (
-        "import sys; sys.path.insert(0, 'tests')\nfrom pictures import line\nfrom dlnotes import render\n"
+        "import sys; sys.path.insert(0, 'tests')\nfrom pictures import line\nfrom dlnotes.figures import render\n"
         "sys.stdout.reconfigure(encoding='utf-8')\n"
         "print(render.svg(line(), ''.join(render.pieces(line()))) + '\\n' + render.png(line()).hex())"
     )

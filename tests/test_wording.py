@@ -1,6 +1,6 @@
 import pytest
 
-from dlnotes.wording import both, captions, text_of
+from dlnotes.figures.wording import both, captions, text_of
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dlnotes.render import ID, close_ids, pack
-from dlnotes.wording import both
+from dlnotes.figures.render import ID, close_ids, pack
+from dlnotes.figures.wording import both
 
 _STYLE = """\
 .dln-explorer{margin:1.6em auto;max-width:40rem;text-align:start}

@@ -12,9 +12,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from dlnotes import render
-from dlnotes.page import Control, page
-from dlnotes.wording import captions, text_of
+from dlnotes.figures import render
+from dlnotes.figures.page import Control, page
+from dlnotes.figures.wording import captions, text_of
 
 MAX_FRAMES = 400
 Values = Mapping[str, Any]

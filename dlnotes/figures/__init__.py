@@ -1,0 +1,1 @@
+r"""The workshop behind :mod:`dlnotes.plot`: drawing, captions, interactive figures. Import from `plot` instead."""
