@@ -172,7 +172,10 @@ def contour(
     r"""Draw the level curves of `f(x, y)`, called once with two grids `(points, points)`; fixes the axes' limits.
 
     A number of `levels` is spaced by squares above the minimum: around a minimum, where a loss is quadratic, the
-    curves are then equally far apart instead of crowding at the rim.
+    curves are then equally far apart instead of crowding at the rim. A constant has no level curves: none is drawn.
+
+    Raises:
+        ValueError: `f` returned another shape, or something that is not finite; fewer than two levels are asked for.
 
     >>> ax = Figure().subplots()
     >>> contour(ax, lambda x, y: x**2 + 4 * y**2, (-2, 2), (-1, 1))
@@ -187,12 +190,17 @@ def contour(
         raise ValueError(f"f: expected values of shape {tuple(x.shape)} for two such grids, got {tuple(z.shape)}")
     if not z.isfinite().all():
         raise ValueError(f"f: expected finite values on {xlim} × {ylim}, got {(~z.isfinite()).sum()} others")
+    low, high = z.min().item(), z.max().item()
     if isinstance(levels, int):
-        low, high = z.min().item(), z.max().item()
-        levels = [low + (high - low) * (k / levels) ** 2 for k in range(0 if filled else 1, levels + 1)]
+        if levels < 2:
+            raise ValueError(f"levels: expected at least 2, got {levels}")
+        spaced = (low + (high - low) * (k / levels) ** 2 for k in range(0 if filled else 1, levels + 1))
+        levels = list(dict.fromkeys(spaced))  # of an almost constant function some fall together
+        if filled and high == low:
+            levels = [low - 0.5, low + 0.5]  # one area
     if filled:
         ax.contourf(x.numpy(), y.numpy(), z.numpy(), levels=levels)
-    else:
+    elif any(low < level < high for level in levels):
         ax.contour(x.numpy(), y.numpy(), z.numpy(), levels=levels, colors=COLORS["gray"], linewidths=0.8)
     ax.grid(False)
     ax.set(xlim=xlim, ylim=ylim)

@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import re
 import subprocess
 import sys
@@ -234,6 +235,11 @@ def test_without_ipywidgets_the_page_is_enough(monkeypatch):
             {"controls": {"slope": range(21), "kind": [str(i) for i in range(20)]}},
             "^controls: .* 400 .*got 420",
         ),
+        ({"controls": {"slope": itertools.count()}}, "^controls: expected at most 400 values of 'slope', got more"),
+        ({"controls": {"slope": itertools.repeat(1)}}, "^controls: expected at most 400 values"),
+        ({"controls": {"slope": ["a", "b\x00"]}}, r"^controls: .*U\+0000"),
+        ({"labels": {"slope": ("a\x08", "字")}}, r"^labels: .*U\+0008"),
+        ({"describe": lambda slope: ("a\x02", "字")}, r"^describe: .*U\+0002"),
         ({"controls": {"slope": [1]}}, "^controls: expected at least two numbers.*'slope', got .1."),
         ({"controls": {"slope": [1, "up"]}}, "^controls: expected at least two numbers"),
         ({"controls": {"slope": [True, False]}}, "^controls: expected .*False, True"),

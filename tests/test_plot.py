@@ -182,6 +182,26 @@ def test_filled_areas_leave_no_hole_at_the_minimum(ax):
     assert (areas.levels[0], areas.levels[-1]) == (1, 3)
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_constant_has_no_level_curves(ax, filled):
+    plot.contour(ax, lambda x, y: 0 * x + 3, (-1, 2), (-1, 1), filled=filled)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-1, 2), (-1, 1))
+    assert len(ax.collections) == filled
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_almost_a_constant_is_drawn(ax, filled):
+    nearly = 1 + torch.finfo(torch.float64).eps
+    plot.contour(ax, lambda x, y: torch.where(x > 0, nearly, 1.0), (-1, 1), (-1, 1), filled=filled)
+    assert ax.get_xlim() == (-1, 1)
+
+
+@pytest.mark.parametrize("levels", [1, 0, -3])
+def test_too_few_levels_are_an_error(ax, levels):
+    with pytest.raises(ValueError, match=f"^levels: expected at least 2, got {levels}"):
+        plot.contour(ax, lambda x, y: x + y, (0, 1), (0, 1), levels=levels)
+
+
 def test_functions_with_parameters_can_be_drawn(ax):
     w = torch.tensor(2.0, requires_grad=True)
     plot.contour(ax, lambda x, y: w * x + y, (0, 1), (0, 1))

@@ -39,7 +39,7 @@ ALLOWED = {
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "figures.explorer": ({"matplotlib"}, {"figures.render", "figures.page", "figures.wording"}),
     "figures.page": (set(), {"figures.render", "figures.wording"}),
-    "figures.render": ({"matplotlib", "PIL"}, set()),
+    "figures.render": ({"matplotlib", "PIL"}, {"figures.wording"}),
     "hooks": ({"tqdm"}, {"checkpoint"}),
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),

@@ -76,6 +76,30 @@ def test_black_is_ink_and_white_is_paper():
     assert 'fill="currentColor"' in text.split(">")[0]
 
 
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\ud800"])
+def test_a_text_that_no_page_can_hold_is_an_error(character):
+    figure, ax = plt.subplots()
+    ax.set_title(f"a{character}b")
+    with pytest.raises(ValueError, match=f"^figure: .*U\\+{ord(character):04X}"):
+        render.pieces(figure)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("javascript:alert(1)", False), ("JavaScript:alert(1)", False), (" java\nscript:alert(1)", False),
+        ("vbscript:x", False), ("data:text/html,x", False), ("file:///etc/passwd", False),
+        ("https://example.org/a:b", True), ("#part", True), ("other.html?x=a:b", True), ("mailto:a@example.org", True),
+    ],
+)  # fmt: skip
+def test_links_of_artists_lead_to_pages_only(url, kept):
+    figure, ax = plt.subplots()
+    ax.scatter([0], [0], urls=[url])
+    ax.plot([0, 1], [0, 1], url=url)
+    links = [a.get("href") for a in drawn(figure).iter("a")]
+    assert [link for link in links if link] == ([url] * 2 if kept else [])
+
+
 def test_nothing_reaches_out_of_the_picture():
     figure, (left, right) = plt.subplots(1, 2)
     left.imshow(np.arange(9.0).reshape(3, 3))

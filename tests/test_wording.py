@@ -1,6 +1,6 @@
 import pytest
 
-from dlnotes.figures.wording import both, captions, text_of
+from dlnotes.figures.wording import both, captions, text_of, whole
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,16 @@ def test_a_template_is_obeyed():
     [
         ("", "字", "^en: "), ("  ", "字", "^en: "), ("A", "", "^zh: "), ("A", "B", "^zh: expected Chinese"),
         ("$x$", "字", "^en: .*formulas"), ("A", "字 $x$", "^zh: .*formulas"),
+        ("a\x00b", "字", r"^en: .*U\+0000"), ("A", "字\x1b", r"^zh: .*U\+001B"), ("A", "字\ud800", r"^zh: .*U\+D800"),
     ],
 )  # fmt: skip
 def test_both_captions_are_demanded(en, zh, message):
     with pytest.raises(ValueError, match=message):
         captions(en, zh)
+
+
+def test_a_price_is_no_formula():
+    assert captions("It costs $5.", "要 $5。") == ("It costs $5.", "要 $5。")
 
 
 def test_captions_lose_their_outer_blanks_only():
@@ -44,3 +49,14 @@ def test_each_language_stands_between_its_comments():
         '<!--dln:en--><p lang="en" class="x">a &lt; b &amp; c</p><!--/dln:en--> '
         '<!--dln:zh--><p lang="zh">甲</p><!--/dln:zh-->'
     )
+
+
+@pytest.mark.parametrize("code", [*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0xD800, 0xDFFF, 0xFFFE, 0xFFFF])
+def test_what_no_page_can_hold_is_named(code):
+    with pytest.raises(ValueError, match=rf"^labels: .*U\+{code:04X}"):
+        whole("labels", f"a{chr(code)}b")
+
+
+def test_line_ends_tabs_and_all_scripts_are_text():
+    text = "a\tb\r\n动量 η 𝛻 🎯"
+    assert whole("en", text) == text

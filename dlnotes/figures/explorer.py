@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.figures import render
 from dlnotes.figures.page import Control, page
-from dlnotes.figures.wording import captions, text_of
+from dlnotes.figures.wording import captions, text_of, whole
 
 MAX_FRAMES = 400
 Values = Mapping[str, Any]
@@ -81,13 +81,17 @@ def explorer(
 
 
 def _control(name: str, values: Iterable[Any], label: Sequence[Any], start: Values) -> Control:
-    plain = [value.item() if hasattr(value, "item") else value for value in values]  # from arrays and tensors
+    several = list(itertools.islice(values, MAX_FRAMES + 1))  # an iterator may have no end
+    if len(several) > MAX_FRAMES:
+        raise ValueError(f"controls: expected at most {MAX_FRAMES} values of {name!r}, got more")
+    plain = [value.item() if hasattr(value, "item") else value for value in several]  # from arrays and tensors
     numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in plain]
     if len(plain) < 2 or not (all(numbers) or plain == [False, True] or all(isinstance(v, str) for v in plain)):
         kinds = "at least two numbers, or two strings, or [False, True]"
         raise ValueError(f"controls: expected {kinds} for {name!r}, got {plain}")
     if isinstance(label, str) or not 2 <= len(label) <= 3:
         raise ValueError(f"labels: expected (English, 中文) or with a format for {name!r}, got {label!r}")
+    whole("labels", f"{label[0]}{label[1]}")
     third, pairs = label[2] if len(label) == 3 else "", None
     if isinstance(third, Mapping):
         if set(third) != set(plain) or not all(isinstance(v, str) for v in plain):
@@ -95,7 +99,7 @@ def _control(name: str, values: Iterable[Any], label: Sequence[Any], start: Valu
         pairs = [captions(*third[value]) for value in plain]
         texts = [" · ".join(pair) for pair in pairs]
     else:
-        texts = [text_of(value, third) for value in plain]
+        texts = [whole("controls", text_of(value, third)) for value in plain]
     if len(set(texts)) < len(texts):
         raise ValueError(f"controls: values of {name!r} look alike: {texts}; give a finer format in labels")
     index = 0
@@ -155,7 +159,7 @@ class Explorer:
         r"""What to say about these values, each language on one line; empty without `describe`."""
         if not self.describe:
             return "", ""
-        texts = [" ".join(str(text).split()) for text in self.describe(**values)]
+        texts = [whole("describe", " ".join(str(text).split())) for text in self.describe(**values)]
         if len(texts) != 2 or not all(texts):
             raise ValueError(f"describe: expected (English, 中文), got {texts} for {dict(values)}")
         return texts[0], texts[1]

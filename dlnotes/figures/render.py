@@ -15,7 +15,10 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+
+from dlnotes.figures.wording import whole
 
 # Stands before every id until the page's own prefix is known; a character of Unicode's private use area.
 ID = "\ue000"
@@ -24,6 +27,8 @@ _SAVE: Any = {"savefig.bbox": None, "svg.fonttype": "none"}
 # The book's own colour, JupyterLab's, or what the browser takes.
 _PAPER = "--dln-paper:var(--paper,var(--jp-layout-color0,Canvas))"
 _LENGTHS = {"d", "x", "y", "width", "height"}  # attributes in points: two decimals are plenty
+# Where an artist's link may lead; a `javascript:` address would run in the reader's page.
+_LINK = re.compile(r"#|https?:|mailto:|data:image/|(?![a-z][a-z0-9+.-]*:)", re.IGNORECASE)
 
 
 def _short(number: re.Match[str]) -> str:
@@ -56,6 +61,7 @@ def _tidy(element: ElementTree.Element) -> None:
             value = _write(_style(value))
         elif name == "href":
             value = re.sub(r"\s", "", value)  # images carry line breaks in their data
+            value = value if _LINK.match(value) else ""
         if value and name not in {"id", "space"} and not value.startswith("rotate(-0 "):
             element.set(name, value)
     for text in ("text", "tail"):
@@ -101,12 +107,17 @@ def pieces(figure: Figure) -> list[str]:
 
     Pictures of one explorer differ in a few elements only, so a list of whole elements is what can be shared.
 
+    Raises:
+        ValueError: a text holds a character that no page can hold, such as NUL.
+
     >>> from matplotlib.figure import Figure
     >>> figure = Figure()
     >>> _ = figure.text(0.5, 0.5, "η < 2/L")
     >>> [piece for piece in pieces(figure) if "2/L" in piece][0][-18:]
     '>η &lt; 2/L</text>'
     """
+    for artist in figure.findobj(Text):
+        whole("figure", artist.get_text())  # pyright: ignore[reportAttributeAccessIssue]
     buffer = io.BytesIO()
     with mpl.rc_context(_SAVE):
         figure.savefig(buffer, format="svg", transparent=True)

@@ -4,7 +4,20 @@ import html
 import math
 import re
 
+# What neither HTML nor XML can hold: control characters, halves of a pair, two that stand for nothing.
+_NO_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\ud800-\\udfff\\ufffe\\uffff]")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def whole(name: str, text: str) -> str:
+    r"""The text as it is, or an error that names the character which no page can hold.
+
+    >>> whole("en", "It falls.")
+    'It falls.'
+    """
+    if wrong := _NO_TEXT.search(text):
+        raise ValueError(f"{name}: a page cannot hold the character U+{ord(wrong[0]):04X}, got {text!r}")
+    return text
 
 
 def captions(en: str, zh: str) -> tuple[str, str]:
@@ -16,7 +29,7 @@ def captions(en: str, zh: str) -> tuple[str, str]:
     for name, text in (("en", en), ("zh", zh)):
         if not isinstance(text, str) or not text.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{name}: expected a caption (it is also the text alternative), got {text!r}")
-        if "$" in text:
+        if whole(name, text).count("$") > 1:  # notebooks make a formula even of "$5 or $6"
             raise ValueError(f"{name}: a caption is read aloud: write η or x² instead of formulas, got {text!r}")
     if not re.search(r"[\u4e00-\u9fff]", zh):
         raise ValueError(f"zh: expected Chinese text, got {zh!r}")
