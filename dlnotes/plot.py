@@ -1,4 +1,4 @@
-r"""Figures of the course: one style, both languages, curves, contours and the explorer."""
+r"""Figures of the course: one style, both languages, curves, contours, the explorer and live figures."""
 
 import html
 from base64 import b64encode
@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dlnotes.figures import render
 from dlnotes.figures.explorer import explorer
+from dlnotes.figures.live import live
 from dlnotes.figures.wording import captions
 
-__all__ = ["COLORS", "bundles", "contour", "curves", "explorer", "path", "show", "style"]
+__all__ = ["COLORS", "bundles", "contour", "curves", "explorer", "live", "path", "show", "style"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too. The first three are legible as thin lines on white
 # and on black; yellow is for areas only.

@@ -22,6 +22,7 @@ CAPTION = "application/vnd.dlnotes.caption+json"  # an output of its own below a
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LANG_BLOCK = re.compile(r"<!--dln:(?P<lang>[\w-]+)-->(?P<text>.*?)<!--/dln:(?P=lang)-->", re.DOTALL)
 CLOSING = re.compile(r"[,.;:?!)\]，。；：、？！）》”’…]+")
+MODULE = re.compile(r'<script type="text/plain" data-module="(?P<key>[\w-]+)">.*?</script>\n?', re.DOTALL)
 LANG_MARK = re.compile(r"<!--/?dln:[\w-]*-->")
 # The parts of MathJax the book uses, in the order in which they build on each other.
 MATHJAX_PARTS = [
@@ -66,6 +67,20 @@ def strip_other_languages(text, lang):
     return text
 
 
+def on_a_page(text, seen):
+    r"""A live figure's HTML as a page shows it: with links to its setting, each module once a page.
+
+    `seen` holds the names of the modules that the page has already.
+    """
+
+    def once(match):
+        new = match["key"] not in seen
+        seen.add(match["key"])
+        return match[0] if new else ""
+
+    return MODULE.sub(once, text).replace('data-place="notebook"', 'data-place="page"')
+
+
 def figure_html(figure, lang, key):
     r"""The page's form of a static figure: {"svg": …, "en": caption, "zh": caption}."""
     for name in ("svg", *LANGUAGES):
@@ -90,7 +105,7 @@ def read_notebook(text, lang):
     r"""A myst-nb reader: the notebook as one edition shows it."""
     notebook = nbformat.reads(text, as_version=4)
     notebook.metadata.pop("widgets", None)
-    cells = []
+    cells, seen = [], set()
     for number, cell in enumerate(notebook.cells, 1):
         tagged = {tag.removeprefix("lang-") for tag in cell.metadata.get("tags", []) if tag.startswith("lang-")}
         if unknown := tagged - set(LANGUAGES):
@@ -105,6 +120,8 @@ def read_notebook(text, lang):
                     output.data = edition_output(output.data, lang, f"figure-{number}-{index}")
                 except ValueError as error:
                     raise ValueError(f"cell {number}: {error}") from error
+                if "text/html" in output.data:
+                    output.data["text/html"] = on_a_page(output.data["text/html"], seen)
         cells.append(cell)
     notebook.cells = cells
     return notebook
