@@ -10,7 +10,7 @@ const STYLE = `
 font:.95rem/1.5 var(--sans,var(--jp-ui-font-family,system-ui,sans-serif));container-type:inline-size}
 .dln-lab [hidden]{display:none!important}
 .dln-lab .panels{display:flex;flex-wrap:wrap;gap:.75rem}
-.dln-lab .panel{position:relative;flex:1 1 100%;min-width:0;aspect-ratio:var(--ratio)}
+.dln-lab .panel{position:relative;flex:1 1 100%;min-width:0;aspect-ratio:var(--ratio);overflow:clip;overflow-clip-margin:14px}
 .dln-lab .panel.small{aspect-ratio:2.1}
 .dln-lab .panel>div[role=img],.dln-lab svg.drawing{display:block;width:100%;height:100%}
 .dln-lab svg.drawing{overflow:hidden;font-size:12px;fill:currentColor;touch-action:manipulation;user-select:none;-webkit-user-select:none}
@@ -108,10 +108,10 @@ export const raised = (exponent) => [...String(Number(exponent))].map((c) => "�
 /** A number as a reader wants to see it: 0.3, −1.5, 2.1×10⁹. */
 export function number(x, digits = 3) {
   if (!Number.isFinite(x)) return Number.isNaN(x) ? "–" : x > 0 ? "∞" : "−∞";
-  const size = Math.abs(x);
-  let text = String(Number(x.toPrecision(digits)));
+  const rounded = Number(x.toPrecision(digits)), size = Math.abs(rounded);
+  let text = String(rounded);
   if (size && (size < 1e-3 || size >= 1e5)) {
-    const [mantissa, exponent] = Number(x.toPrecision(digits)).toExponential().split("e");
+    const [mantissa, exponent] = rounded.toExponential().split("e");
     text = `${Math.abs(mantissa) === 1 ? mantissa.replace("1", "") : `${mantissa}×`}10${raised(exponent)}`;
   }
   return text.replace("-", "−");
@@ -393,7 +393,7 @@ export function live({ model, el }, figure) {
   }
   /** Take the setting from the address, if it is this figure's; say what in it is wrong. */
   function fromAddress(scroll) {
-    const [name, query] = decodeURIComponent(location.hash.slice(1)).split("?");
+    const [name, query] = location.hash.slice(1).split("?");
     if (!model.get("page") || query === undefined) return;
     if (name !== model.get("name")) {
       const all = [...document.querySelectorAll("[data-live]")];
@@ -420,7 +420,7 @@ export function live({ model, el }, figure) {
   view.observe(el);
   const byAddress = () => fromAddress(true);
   addEventListener("hashchange", byAddress);
-  fromAddress(true);
+  queueMicrotask(() => fromAddress(true));  // once the host has put the figure in its place
   redraw();
   return () => {
     cancelAnimationFrame(frame);

@@ -1,0 +1,683 @@
+"""Live figures in a browser: their mathematics against torch, and what a reader does with them.
+
+Needs Chromium and its driver, as the tests of the site do.
+"""
+
+import json
+import math
+import random
+import re
+import shutil
+import threading
+
+import bilingual
+import build_site
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from test_book_site import (  # noqa: F401
+    axe_source,
+    browser,
+    complaints,
+    requests,
+    resize,
+    scheme,
+    wait_until,
+)
+
+from dlnotes import plot
+from dlnotes.figures.live import FAILED, MODULES
+
+METHODS = ["gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
+
+
+# ---- pages
+
+
+def figure(start=None, **change):
+    arguments = {
+        "module": "valley", "start": start or {}, "name": "try",
+        "controls": {"eta": (0.002, 0.5), "kappa": None, "method": METHODS[:3], "mu": None},
+        "picture": plt.figure(figsize=(5, 4)), "en": "A valley.", "zh": "一道山谷。",
+    } | change  # fmt: skip
+    return plot.live(**arguments).html
+
+
+def edition(html, lang, seen):
+    return bilingual.on_a_page(bilingual.strip_other_languages(html, lang), seen)
+
+
+def document(*parts, lang="en", head=""):
+    style = "<link rel=stylesheet href=course.css>"
+    return (
+        f'<!DOCTYPE html><html lang="{lang}"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Live</title>'
+        f"{head}{style}</head><body><main style='padding:0 1rem'><h1>Live</h1>{''.join(parts)}</main></body></html>"
+    )
+
+
+GOALS = [({"arrival": (None, 60)}, "Reach the star in 60 steps.", "60 步之内到星号。")]
+RATES = [0.03, 0.013, 0.018, 1.3, 0.1, 0.24]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The address of a folder with pages as the book, a notebook and a strict host would show them."""
+    folder = tmp_path_factory.mktemp("live")
+    seen = set()
+    first = edition(figure({"steps": 100}, goals=GOALS), "en", seen)
+    controls = {"factor": None, "turn": None}
+    race = figure({"method": "race", "rates": RATES, "steps": 100}, name="race", controls=controls)
+    second = edition(race, "en", seen)
+    notebook = figure() + figure()  # an output that JupyterLab shows twice
+    strict = "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
+    texts = {
+        "book": document(first, "<div style='height:150vh'></div>", second),
+        "zh": document(edition(figure(goals=GOALS), "zh", set()), lang="zh-CN"),
+        "notebook": document(notebook),
+        "strict": document(edition(figure(), "en", set()), head=strict),
+        "blank": document(),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    shutil.copytree(MODULES, folder / "modules")
+    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
+    server = build_site.make_server(folder, port=0, quiet=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class Reader:
+    """A page, open in the browser, and the hands of its reader."""
+
+    def __init__(self, browser, address):  # noqa: F811
+        self.browser, self.address = browser, address
+
+    def opens(self, path, *, size=(1280, 900), colours="light", starts=True):
+        resize(self.browser, size)
+        scheme(self.browser, colours)
+        self.browser.get("about:blank")
+        complaints(self.browser), requests(self.browser)
+        self.browser.get(self.address + path)
+        if starts:
+            wait_until(lambda: self.run("return !!document.querySelector('.dln-lab .text')?.textContent"), "the figure")
+        return self
+
+    def run(self, script, *arguments):
+        return self.browser.execute_script(script, *arguments)
+
+    def find(self, selector):
+        return self.browser.find_element("css selector", selector)
+
+    def settle(self):
+        """Wait for two frames: a change is drawn in the next one."""
+        self.browser.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        )
+
+    def text(self, selector=".text"):
+        self.settle()
+        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
+    def line(self):
+        self.settle()
+        return self.run(
+            "return document.querySelector('.dln-lab svg.drawing > path[style*=\"--vermilion\"]')?.outerHTML"
+        )
+
+    def slider(self, name):
+        return self.find(f".dln-lab input[id$='-{name}']")
+
+    def press(self, node, *keys):
+        node.send_keys(*keys)
+        self.settle()
+
+    def button(self, icon):
+        return self.find(f".dln-lab .row button:nth-of-type({['play', 'step', 'reset', 'link'].index(icon) + 1})")
+
+
+@pytest.fixture
+def reader(browser, pages):  # noqa: F811
+    return Reader(browser, pages)
+
+
+def from_module(reader, script, module="valley"):
+    """What an expression says where `M` is the module: numbers come as text, since JSON has no infinity."""
+    answer = reader.browser.execute_async_script(
+        """const [address, script, done] = arguments;
+        const plain = (x) => typeof x === "number" ? String(x) : ArrayBuffer.isView(x) || Array.isArray(x)
+          ? Array.from(x, plain) : x;
+        import(address).then((M) => done(plain(new Function("M", script)(M))))
+          .catch((error) => done({error: `${error}`}))
+        """,
+        f"{reader.address}modules/{module}.js", script,
+    )  # fmt: skip
+    assert not isinstance(answer, dict), answer
+    return answer
+
+
+def numbers(answer):
+    """Text of JavaScript's numbers as a tensor."""
+    if isinstance(answer, str):
+        return torch.tensor(float(answer.replace("Infinity", "inf")), dtype=torch.float64)
+    return torch.stack([numbers(one) for one in answer])
+
+
+# ---- the mathematics, against torch
+
+
+def valley(kappa, turn, theta):
+    """½ zᵀ Q diag(1, κ) Qᵀ z, written with matrices."""
+    angle = math.radians(turn)
+    q = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+    return theta @ q @ torch.diag(torch.tensor([1.0, kappa], dtype=torch.float64)) @ q.T @ theta / 2
+
+
+def torch_optimizer(parameter, values):
+    eta, mu, beta = values["eta"], values["mu"], values["beta"]
+    return {
+        "gd": lambda: torch.optim.SGD([parameter], lr=eta),
+        "momentum": lambda: torch.optim.SGD([parameter], lr=eta, momentum=mu),
+        "nesterov": lambda: torch.optim.SGD([parameter], lr=eta, momentum=mu, nesterov=True),
+        "adagrad": lambda: torch.optim.Adagrad([parameter], lr=eta),
+        "rmsprop": lambda: torch.optim.RMSprop([parameter], lr=eta, alpha=beta),
+        "adam": lambda: torch.optim.Adam([parameter], lr=eta, betas=(mu, beta)),
+    }[values["method"]]()
+
+
+def told(values):
+    return lambda message: f"{values}: {message}"
+
+
+def settings(draw, method, **fixed):
+    return {
+        "method": method, "eta": 10 ** draw.uniform(-3, 0.4), "mu": 1 - 10 ** -draw.uniform(0.05, 2),
+        "beta": 1 - 10 ** -draw.uniform(0.05, 3), "kappa": 10 ** draw.uniform(0, 3), "turn": draw.uniform(0, 90),
+        "decay": False, "noise": 0, "x": draw.uniform(-5.5, 5.5), "y": draw.uniform(-4.4, 4.4), "steps": 30,
+    } | fixed  # fmt: skip
+
+
+def test_walks_are_those_of_torch(reader):
+    draw = random.Random(0)
+    cases = [settings(draw, method) for method in METHODS for _ in range(40)]
+    reader.opens("blank.html", starts=False)
+    walked = numbers(from_module(reader, f"return {json.dumps(cases)}.map(M.walk)")).reshape(len(cases), 31, 2)
+    for values, path in zip(cases, walked, strict=True):
+        theta = torch.tensor([values["x"], values["y"]], dtype=torch.float64, requires_grad=True)
+        optimizer = torch_optimizer(theta, values)
+        for t in range(31):
+            torch.testing.assert_close(path[t], theta.detach(), rtol=1e-9, atol=1e-9, msg=told(values))
+            optimizer.zero_grad()
+            valley(values["kappa"], values["turn"], theta).backward()
+            optimizer.step()
+
+
+def test_losses_and_gradients_are_those_of_torch(reader):
+    draw = random.Random(1)
+    cases = [settings(draw, "gd") for _ in range(300)]
+    reader.opens("blank.html", starts=False)
+    answer = from_module(
+        reader, f"return {json.dumps(cases)}.map((v) => [M.loss(v, v.x, v.y), ...M.gradient(v, v.x, v.y)])"
+    )
+    for values, found in zip(cases, numbers(answer), strict=True):
+        theta = torch.tensor([values["x"], values["y"]], dtype=torch.float64, requires_grad=True)
+        loss = valley(values["kappa"], values["turn"], theta)
+        loss.backward()
+        wanted = torch.stack([loss.detach(), *theta.grad])
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+def test_one_equation_is_the_chapters_with_its_noise_and_its_schedule(reader):
+    draw = random.Random(2)
+    cases = [
+        settings(draw, "equation", decay=draw.random() < 0.5, noise=draw.choice([0, 3.0]),
+                 beta=draw.choice([0, 0.9, 0.999]), eta=10 ** draw.uniform(-3, -1))
+        for _ in range(100)
+    ]  # fmt: skip
+    reader.opens("blank.html", starts=False)
+    walked = numbers(from_module(reader, f"return {json.dumps(cases)}.map(M.walk)")).reshape(len(cases), 31, 2)
+    noises = numbers(from_module(reader, "return M.normals(60)")).reshape(30, 2)
+    for values, path in zip(cases, walked, strict=True):
+        theta = torch.tensor([values["x"], values["y"]], dtype=torch.float64)
+        past = []
+        for t in range(30):
+            at = theta.clone().requires_grad_()
+            (g,) = torch.autograd.grad(valley(values["kappa"], values["turn"], at), at)
+            past.append(g + values["noise"] * noises[t])
+            ages = torch.arange(t, -1, -1, dtype=torch.float64)  # the sums written out, not step by step
+            weights = values["mu"] ** ages
+            m = (weights[:, None] * torch.stack(past)).sum(0) / weights.sum()
+            sigma = torch.ones(2, dtype=torch.float64)
+            if values["beta"]:
+                weights = values["beta"] ** ages
+                sigma = ((weights[:, None] * torch.stack(past) ** 2).sum(0) / weights.sum()).sqrt() + 1e-8
+            falling = (1 + math.cos(math.pi * t / 30)) / 2 if values["decay"] else 1
+            theta = theta - values["eta"] * falling / sigma * m
+            torch.testing.assert_close(path[t + 1], theta, rtol=1e-8, atol=1e-8, msg=told(values))
+
+
+def test_noise_is_normal_and_repeats(reader):
+    reader.opens("blank.html", starts=False)
+    twice = numbers(from_module(reader, "return [M.normals(4000), M.normals(4000)]"))
+    assert torch.equal(*twice)
+    assert abs(twice[0].mean()) < 0.05
+    assert abs(twice[0].std() - 1) < 0.05
+    assert abs((twice[0].abs() < 1).double().mean() - 0.6827) < 0.03
+
+
+def test_beyond_the_edge_errors_grow_and_below_it_they_shrink(reader):
+    draw = random.Random(3)
+    cases = [settings(draw, method) for method in METHODS[:3] for _ in range(50)]
+    reader.opens("blank.html", starts=False)
+    edges = numbers(from_module(reader, f"return {json.dumps(cases)}.map(M.edge)"))
+    for values, edge in zip(cases, edges.tolist(), strict=True):
+        mu, method = values["mu"], values["method"]
+        for share in (0.999, 1.001):
+            h = share * edge * values["kappa"]
+            step = {"gd": [[1 - h, 0], [0, 0]], "momentum": [[1 + mu - h, -mu], [1, 0]],
+                    "nesterov": [[(1 + mu) * (1 - h), -mu * (1 - h)], [1, 0]]}[method]  # fmt: skip
+            radius = torch.linalg.eigvals(torch.tensor(step, dtype=torch.float64)).abs().max()
+            assert (radius > 1) == (share > 1), values
+    none = from_module(
+        reader,
+        "return ['adagrad', 'rmsprop', 'adam', 'race', 'equation'].map((method) => M.edge({method, mu: 1, kappa: 3}))",
+    )
+    assert none == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [([1, 1, 0.5, 0, 0.05, 0, 0, 0], "2"), ([0, 0, 0, 0], "0"), ([0, 0, 0.2, 0], "Infinity"),
+     ([1, 0, 0, 0, 9, 9, 0.05, 0.05], "3"), ([0, 0, "NaN", 0], "Infinity")],
+)  # fmt: skip
+def test_arrival_is_the_step_from_which_on_it_stays(reader, path, step):
+    reader.opens("blank.html", starts=False)
+    assert from_module(reader, f"return M.arrival({json.dumps(path)}.map(Number))") == step
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("0.1 + 0.2", "0.3"), ("-1.5", "−1.5"), ("0", "0"), ("-0", "0"), ("1 / 3", "0.333"), ("2.1e9", "2.1×10⁹"),
+     ("1e-5", "10⁻⁵"), ("-1e-5", "−10⁻⁵"), ("123456", "1.23×10⁵"), ("99999", "10⁵"), ("0.001", "0.001"),
+     ("1 / 0", "∞"), ("-1 / 0", "−∞"), ("NaN", "–")],
+)  # fmt: skip
+def test_numbers_read_as_a_reader_writes_them(reader, value, text):
+    reader.opens("blank.html", starts=False)
+    assert from_module(reader, f"return M.number({value})", "live") == text
+
+
+# ---- a page starts
+
+
+def test_figures_start_silently_and_ask_nobody(reader):
+    reader.opens("book.html")
+    assert reader.run("return document.querySelectorAll('.dln-lab-figure .dln-lab').length") == 2
+    assert complaints(reader.browser) == []
+    hosts = {re.sub(r"^(\w+://[^/]*/|\w+:).*", r"\1", url) for url in requests(reader.browser)}
+    assert hosts <= {reader.address, "data:", "blob:", "about:"}
+    assert reader.run("return document.querySelectorAll('script[data-module]').length") == 2  # for both figures
+    assert not reader.run(
+        "return [...document.querySelectorAll('[id]')].some((a, i, all) => all.some((b, j) => j > i && a.id === b.id))"
+    )
+    assert reader.run("return Object.keys(window).filter((name) => /dln|live|valley/i.test(name))") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "english", "chinese"), [("book", True, False), ("zh", False, True), ("notebook", True, True)]
+)
+def test_words_are_in_the_languages_of_the_page(reader, path, english, chinese):
+    reader.opens(f"{path}.html")
+    words = reader.run("return document.querySelector('.dln-lab').innerText") + reader.run(
+        "return [...document.querySelectorAll('.dln-lab [aria-label]')].map((node) => node.ariaLabel).join()"
+    )
+    assert ("Learning rate" in words, "学习率" in words) == (english, chinese)
+    assert ("drag it" in words, "可以拖动" in words) == (english, chinese)
+    assert ("the loss is" in words, "损失是" in words) == (english, chinese)
+    assert reader.button("link").is_displayed() == (path != "notebook")
+
+
+def test_an_output_shown_twice_starts_twice(reader):
+    reader.opens("notebook.html")
+    assert reader.run("return document.querySelectorAll('.dln-lab svg.drawing').length") == 4
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1280, 900), (768, 900), (390, 800)], ids=lambda size: str(size[0]))
+def test_nothing_hangs_over_the_edge_and_panels_stack(reader, size):
+    reader.opens("book.html", size=size)
+    assert reader.run("return document.documentElement.scrollWidth") <= size[0]
+    tops = reader.run("return [...document.querySelectorAll('.dln-lab .panel')].slice(0, 2).map((p) => p.offsetTop)")
+    assert (tops[0] == tops[1]) == (size[0] > 500)
+    widths = reader.run("return [...document.querySelectorAll('.dln-lab svg.drawing')].map((s) => s.clientWidth)")
+    assert min(widths) > 200
+    for side in reader.run(
+        "return [...document.querySelectorAll('.dln-lab :is(button, .handle)')].filter((n) => n.offsetWidth)"
+        ".map((n) => Math.min(n.offsetWidth, n.offsetHeight))"
+    ):
+        assert side >= 24  # WCAG 2.5.8
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("path", ["book", "zh"])
+def test_figures_are_accessible(reader, path, colours):
+    reader.opens(f"{path}.html", size=(390, 800), colours=colours)
+    reader.run("document.documentElement.dataset.theme = arguments[0]", colours)
+    reader.run(axe_source())
+    faults = reader.browser.execute_async_script("""
+        const done = arguments[0];
+        axe.run({resultTypes: ["violations"]}).then((result) => done(
+          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
+    assert faults == []
+
+
+# ---- a reader's hands
+
+
+def test_sliders_move_by_keyboard_and_leave_a_trace(reader):
+    from selenium.webdriver import Keys
+
+    reader.opens("book.html")
+    before, words = reader.line(), reader.text()
+    reader.press(reader.slider("eta"), Keys.RIGHT, Keys.RIGHT)
+    assert reader.line() != before
+    assert reader.text() != words
+    assert reader.slider("eta").get_attribute("aria-valuetext") == reader.text("label[for$='-eta'] output")
+    gray = "return document.querySelector('.dln-lab path[style*=\"--gray\"]').getAttribute('d')"
+    old = re.search(r' d="([^"]*)"', before)[1]
+    assert reader.run(gray)[:40] in old or old[:40] in reader.run(gray)
+
+
+def test_the_edge_is_crossed_under_the_pointer(reader):
+    from selenium.webdriver import ActionChains
+
+    reader.opens("book.html#try?eta=0.07")
+    slider = reader.slider("eta")
+    assert "below the edge 0.08" in reader.text()
+    width, place = slider.size["width"], math.log(0.07 / 0.002) / math.log(0.5 / 0.002)
+    actions = ActionChains(reader.browser, duration=50)
+    actions.move_to_element_with_offset(slider, int((place - 0.5) * (width - 16)), 0).click_and_hold().perform()
+    seen = []
+    for _ in range(6):
+        actions.move_by_offset(5, 0).perform()
+        seen.append("beyond the edge" in reader.text())
+    ActionChains(reader.browser).release().perform()
+    assert seen == sorted(seen)
+    assert seen[-1]
+    assert "It diverges" in reader.text()
+    assert reader.run("return !document.querySelector('.mark').hidden")
+
+
+def test_the_start_is_dragged_by_mouse_and_by_finger_and_moved_by_keys(reader):
+    from selenium.webdriver import ActionChains, Keys
+
+    reader.opens("book.html")
+    handle = reader.find(".dln-lab .handle")
+    spoken = handle.get_attribute("aria-valuetext")
+    ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(handle, -60, -40).perform()
+    reader.settle()
+    dragged = handle.get_attribute("aria-valuetext")
+    assert dragged != spoken
+    assert dragged.startswith("x = 3")
+    box = handle.rect
+    x, y = box["x"] + 22 - reader.run("return scrollX"), box["y"] + 22 - reader.run("return scrollY")
+    for kind, dx in (("touchStart", 0), ("touchMove", 30), ("touchMove", 45), ("touchEnd", None)):
+        points = [] if dx is None else [{"x": x + dx, "y": y + dx / 2}]
+        reader.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    reader.settle()
+    touched = handle.get_attribute("aria-valuetext")
+    assert touched != dragged
+    reader.press(handle, Keys.LEFT, Keys.UP)
+    keyed = handle.get_attribute("aria-valuetext")
+    (x0, y0), (x1, y1) = (map(float, re.findall(r"[\d.]+", text)) for text in (touched, keyed))
+    assert (round(x1 - x0, 2), round(y1 - y0, 2)) == (-0.1, 0.1)
+    assert reader.run("return scrollY") == 0  # the page stayed where it was
+
+
+def test_a_click_into_the_valley_starts_there(reader):
+    from selenium.webdriver import ActionChains
+
+    reader.opens("book.html")
+    picture = reader.find(".dln-lab svg.drawing")
+    ActionChains(reader.browser).move_to_element_with_offset(picture, -100, 50).click().perform()
+    reader.settle()
+    x, y = re.findall(r"[−\d.]+", reader.find(".handle").get_attribute("aria-valuetext"))
+    assert x.startswith("−")
+    assert y.startswith("−")
+
+
+def test_the_start_stays_in_the_valley(reader):
+    from selenium.webdriver import ActionChains, Keys
+
+    reader.opens("book.html")
+    handle = reader.find(".dln-lab .handle")
+    ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(handle, 500, 30).perform()
+    reader.press(handle, *[Keys.SHIFT, *[Keys.DOWN] * 12])
+    assert handle.get_attribute("aria-valuetext") == "x = 5.5, y = −4.4"
+
+
+def test_menus_choose_and_hide_what_does_not_matter(reader):
+    from selenium.webdriver.support.select import Select
+
+    reader.opens("book.html")
+    assert not reader.slider("mu").is_displayed()
+    Select(reader.find(".dln-lab select")).select_by_value("momentum")
+    reader.settle()
+    assert reader.slider("mu").is_displayed()
+    assert reader.text(".mark") == ""
+    assert reader.run("return document.querySelector('.mark').dataset.text") == "edge 0.152"  # 2 (1 + 0.9) / 25
+
+
+def test_play_pause_step_and_start_over(reader):
+    from selenium.webdriver import Keys
+
+    reader.opens("book.html")
+    start, whole = reader.text(), reader.line()
+    reader.press(reader.button("play"), Keys.ENTER)
+    wait_until(lambda: "step 5" in reader.text(".row output"), "the fifth step")
+    assert reader.button("play").text == "Pause"
+    assert reader.run("return document.querySelector('.text').ariaLive") == "off"  # or a reader hears every frame
+    reader.press(reader.button("play"), Keys.ENTER)
+    paused = reader.text(".row output")
+    assert reader.button("play").text == "Play"
+    reader.press(reader.button("step"), Keys.SPACE)
+    step = int(re.search(r"\d+", paused)[0])
+    assert reader.text(".row output") == f"step {step + 1} of 100"
+    assert f"After step {step + 1}: x = " in reader.text()
+    assert reader.run("return document.querySelector('.text').ariaLive") == "polite"
+    assert reader.line() != whole
+    reader.press(reader.slider("kappa"), Keys.RIGHT)
+    reader.press(reader.button("reset"), Keys.ENTER)
+    assert (reader.text(), reader.line()) == (start, whole)
+    reader.press(reader.button("step"), Keys.ENTER)
+    assert reader.text(".row output") == "step 1 of 100"  # from the end it begins again
+
+
+def test_nothing_runs_out_of_view(reader):
+    reader.opens("book.html")
+    reader.button("play").click()
+    reader.run("scrollTo(0, document.body.scrollHeight)")
+    wait_until(
+        lambda: reader.run("return document.querySelector('.dln-lab').getBoundingClientRect().bottom < 0"), "out"
+    )
+    reader.settle()
+    reader.settle()
+    first = reader.text(".row output")
+    for _ in range(15):
+        reader.settle()
+    assert reader.text(".row output") == first
+    assert "step 100" not in first
+
+
+def test_who_wants_less_motion_sees_whole_steps(reader):
+    reader.opens("book.html")
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    reader.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        reader.button("play").click()
+        ends = {}
+        for _ in range(12):
+            reader.settle()
+            step, line = reader.run("""return [document.querySelector('.row output').textContent,
+                document.querySelector('.dln-lab circle').getAttribute('cx')]""")
+            ends.setdefault(step, set()).add(line)
+        assert all(len(places) == 1 for places in ends.values())
+    finally:
+        reader.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_goal_is_reached_once_and_said(reader):
+    from selenium.webdriver import Keys
+
+    reader.opens("book.html")
+    goal = reader.find(".goals li")
+    assert "reached" not in goal.get_attribute("class")
+    reader.press(reader.slider("kappa"), Keys.HOME)  # κ = 1
+    reader.press(reader.slider("eta"), Keys.END)  # η = 0.5
+    assert "reached" in goal.get_attribute("class")
+    assert reader.text(".note") == "Reached: Reach the star in 60 steps."
+    assert reader.run("return document.querySelector('.note').role") == "status"
+
+
+def test_a_race_is_told_and_runners_can_be_hidden(reader):
+    reader.opens("book.html#race?turn=0")
+    words = "return document.querySelectorAll('.text')[1].textContent"
+    reader.settle()
+    assert re.search(r"from which step on: Adagrad \d+, .*Adam \d+", reader.run(words))
+    buttons = reader.browser.find_elements("css selector", "[aria-pressed]")
+    assert [button.text for button in buttons][:2] == ["gradient descent", "momentum (heavy ball)"]
+    drawn = """return [...document.querySelectorAll('.dln-lab')[1].querySelectorAll('circle')]
+        .filter((ball) => ball.style.display !== 'none').length"""
+    before = reader.run(drawn)
+    buttons[0].send_keys(" ")
+    reader.settle()
+    assert reader.run(drawn) == before - 2  # in both panels
+    assert buttons[0].get_attribute("aria-pressed") == "false"
+
+
+# ---- links
+
+
+def test_a_link_keeps_the_setting(reader):
+    from selenium.webdriver import Keys
+
+    reader.opens("book.html")
+    reader.press(reader.slider("kappa"), Keys.RIGHT)
+    reader.press(reader.find(".handle"), Keys.LEFT)
+    words, line = reader.text(), reader.line()
+    link = reader.run("return location.href")
+    assert re.search(r"#try\?eta=0\.04&kappa=2[5-9][\d.]*&method=gd&mu=0\.9&x=4\.9&y=1$", link)
+    reader.opens(link.removeprefix(reader.address))
+    assert (reader.text(), reader.line()) == (words, line)
+    assert not reader.find(".note").is_displayed()
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("try?speed=3", "The link sets “speed”, which this figure does not have; it has eta, kappa, method, mu, x, y."),
+        ("try?steps=3", "The link sets “steps”, which this figure does not have"),
+        ("try?eta=7", "The link sets eta to 7; it must be a number from 0.002 to 0.5."),
+        ("try?eta=NaN", "The link sets eta to NaN; it must be a number"),
+        ("try?eta=", "The link sets eta to ; it must be a number"),
+        ("try?kappa=1e9", "The link sets kappa to 1e9; it must be a number from 1 to 1000."),
+        ("try?method=adam", "The link sets method to “adam”; it can be gd, momentum, nesterov."),
+        ("try?x=<b>1</b>", "The link sets x to <b>1</b>; it must be a number"),
+        ("try?__proto__=1", "The link sets “__proto__”, which this figure does not have"),
+        ("none?eta=0.1", "The link asks for a figure named “none”; this page has none."),
+    ],
+)
+def test_a_link_that_does_not_fit_is_told_and_the_figure_stands(reader, link, message):
+    reader.opens(f"book.html#{link}")
+    assert message in reader.text(".note")
+    assert "η = 0.04 is below the edge 0.08" in reader.text()
+    assert complaints(reader.browser) == []
+
+
+def test_a_broken_escape_in_a_link_does_no_harm(reader):
+    reader.opens("book.html#try?eta=%E0%A4%A")
+    assert "η = 0.04" in reader.text()
+
+
+def test_what_fits_of_a_link_is_taken_and_a_new_one_too(reader):
+    reader.opens("book.html#try?eta=0.06&speed=1")
+    assert "η = 0.06" in reader.text()
+    reader.run("location.hash = '#try?eta=0.05'")
+    wait_until(lambda: "η = 0.05" in reader.text(), "the new setting")
+    reader.run("location.hash = '#elsewhere'")
+    assert "η = 0.05" in reader.text()
+
+
+# ---- without
+
+
+def test_a_host_that_refuses_modules_shows_the_picture_and_says_so(reader):
+    reader.opens("strict.html", starts=False)
+    wait_until(lambda: reader.text(".hint") == FAILED[0], "the message")
+    assert reader.find(".hint").is_displayed()
+    assert (
+        reader.run(
+            "const i = document.querySelector('img'); return i.naturalWidth > 100 && getComputedStyle(i).visibility"
+        )
+        == "visible"
+    )
+    complaints(reader.browser)
+
+
+def test_a_browser_without_modules_says_so(reader):
+    reader.opens("strict.html", starts=False)
+    reader.run("for (const hint of document.querySelectorAll('.hint')) hint.textContent = ''")
+    reader.run("new Function(document.querySelector('script[nomodule]').textContent)()")  # what it would run
+    assert reader.text(".hint") == FAILED[0]
+    complaints(reader.browser)
+
+
+def test_without_scripts_a_picture_and_its_words_stand(reader):
+    send = reader.browser.execute_cdp_cmd
+    send("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        reader.opens("zh.html", starts=False)
+        send("DOM.enable", {}), send("CSS.enable", {})
+        root = send("DOM.getDocument", {})["root"]["nodeId"]
+        for selector in (".dln-lab-figure img", ".hint"):
+            node = send("DOM.querySelector", {"nodeId": root, "selector": selector})
+            style = send("CSS.getComputedStyleForNode", node)["computedStyle"]
+            assert {"name": "visibility", "value": "visible"} in style
+        send("CSS.disable", {}), send("DOM.disable", {})
+    finally:
+        send("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert "一道山谷" in reader.run("return document.querySelector('figcaption').innerText")
+
+
+def test_a_module_keeps_the_contract_of_a_widget(reader):
+    html = figure()
+    data = re.search(r"data-values>(.*?)</script>", html)[1]
+    words = re.search(r'data-words="en">(.*?)</script>', html)[1]
+    reader.opens("blank.html", starts=False)
+    answer = reader.browser.execute_async_script(
+        """const [address, data, words, done] = arguments;
+        (async () => {
+          const module = await import(address), el = document.createElement("div"), kept = [];
+          document.querySelector("main").append(el);
+          const values = {...data, words: {en: words}};
+          const model = {get: (name) => values[name], set: (...change) => kept.push(change),
+                         save_changes: () => kept.push("saved"), on() {}, off() {}};
+          const end = module.default.render({model, el});
+          await new Promise((done) => setTimeout(done, 100));
+          const text = el.querySelector(".text").textContent;
+          const slider = el.querySelector("input[type=range]");
+          slider.value = slider.max;
+          slider.dispatchEvent(new Event("input")), slider.dispatchEvent(new Event("change"));
+          end();
+          return [text, kept, el.childElementCount, location.hash];
+        })().then(done, (error) => done([`${error}`]))""",
+        f"{reader.address}modules/valley.js", json.loads(data), json.loads(words),
+    )  # fmt: skip
+    text, kept, left, place = answer
+    assert "η = 0.04" in text
+    assert kept[0][0] == "values"
+    assert kept[0][1]["eta"] == 0.5
+    assert kept[1] == "saved"
+    assert (left, place) == (0, "")
