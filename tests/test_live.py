@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from book_reading import ROOT
 from pictures import CAPTION, Page
 
 from dlnotes import plot
@@ -137,6 +138,16 @@ def test_a_manifest_says_everything_in_both_languages(path):
         hidden = spec["kind"] == "numbers" or spec.get("whole") or spec.get("dragged")
         assert hidden or name in words["en"], f"{name} has no label"
         assert all(choice in words["en"] for choice in spec.get("choices", ()))
+
+
+def test_stored_figures_have_the_modules_of_today():
+    stale = {
+        str(path.relative_to(ROOT)): key
+        for path in sorted((ROOT / "book").rglob("*.ipynb"))
+        for key in re.findall(r'data-module=\\"([\w-]+)\\"', path.read_text(encoding="utf-8"))
+        if key != machinery.key(key.rpartition("-")[0])
+    }
+    assert not stale, "run `make notebooks` after a change of a live figure's module"
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

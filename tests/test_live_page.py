@@ -3,11 +3,13 @@
 Needs Chromium and its driver, as the tests of the site do.
 """
 
+import ast
 import json
 import math
 import random
 import re
 import shutil
+import textwrap
 import threading
 
 import bilingual
@@ -81,6 +83,8 @@ def pages(tmp_path_factory):
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     shutil.copytree(MODULES, folder / "modules")
+    for language, text in contributed("js", "json"):  # the example of CONTRIBUTING.md stands among the modules
+        (folder / "modules" / f"softmax.{language}").write_text(text, encoding="utf-8")
     shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
     server = build_site.make_server(folder, port=0, quiet=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -89,6 +93,15 @@ def pages(tmp_path_factory):
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def contributed(*languages):
+    """The blocks of code in CONTRIBUTING.md's example of a live figure, as (language, code); in English they begin."""
+    text = (MODULES.parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = text[text.index("### Make an interactive figure") :]
+    blocks = re.findall(r"^ {3}```(\w+)\n(.*?)^ {3}```", text, flags=re.DOTALL | re.MULTILINE)
+    assert blocks[:4] == blocks[4:]  # both languages show the same code
+    return [(language, textwrap.dedent(code)) for language, code in blocks[:4] if language in languages]
 
 
 class Reader:
@@ -121,7 +134,7 @@ class Reader:
 
     def text(self, selector=".text"):
         self.settle()
-        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+        return self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
 
     def line(self):
         self.settle()
@@ -310,6 +323,38 @@ def test_numbers_read_as_a_reader_writes_them(reader, value, text):
     assert from_module(reader, f"return M.number({value})", "live") == text
 
 
+# ---- the example of CONTRIBUTING.md
+
+
+def test_the_contributed_example_passes_its_own_test(reader):
+    names = {"torch": torch, "numbers": numbers, "from_module": from_module}
+    exec(contributed("python")[0][1], names)
+    names["test_softmax_is_that_of_torch"](reader)
+
+
+def test_the_contributed_example_can_be_called_and_played_with(reader, monkeypatch, tmp_path):
+    from selenium.webdriver import Keys
+
+    for path in [*MODULES.iterdir(), *((f"softmax.{kind}", text) for kind, text in contributed("js", "json"))]:
+        if isinstance(path, tuple):
+            (tmp_path / path[0]).write_text(path[1], encoding="utf-8")
+        else:
+            shutil.copy(path, tmp_path)
+    monkeypatch.setattr("dlnotes.figures.live.MODULES", tmp_path)
+    call = ast.parse(contributed("python")[1][1])
+    call.body[-1] = ast.Assign([ast.Name("shown", ast.Store())], call.body[-1].value)
+    names = {"torch": torch, "plt": plt, "plot": plot}
+    exec(compile(ast.fix_missing_locations(call), "CONTRIBUTING.md", "exec"), names)
+    text = document(edition(names["shown"].html, "en", set()))
+    reader.run("document.open(); document.write(arguments[0]); document.close()", text)
+    wait_until(lambda: "The largest share is 0.665." in reader.text(), "the figure")
+    assert [button.text for button in reader.browser.find_elements("css selector", ".row button")][:2] == ["", ""]
+    reader.press(reader.slider("temperature"), Keys.END)
+    assert "The largest share is 0.35." in reader.text()
+    assert reader.text(".note") == "Reached: Make them nearly alike."
+    assert complaints(reader.browser) == []
+
+
 # ---- a page starts
 
 
@@ -338,6 +383,24 @@ def test_words_are_in_the_languages_of_the_page(reader, path, english, chinese):
     assert ("drag it" in words, "可以拖动" in words) == (english, chinese)
     assert ("the loss is" in words, "损失是" in words) == (english, chinese)
     assert reader.button("link").is_displayed() == (path != "notebook")
+
+
+def test_an_output_starts_where_a_host_puts_it_in(reader):
+    # JupyterLab and Colab set the HTML, which runs no script, and then make each script anew.
+    reader.opens("blank.html", starts=False)
+    reader.run(
+        """const host = document.querySelector("main");
+        host.innerHTML = arguments[0];
+        for (const old of host.querySelectorAll("script")) {
+          const made = document.createElement("script");
+          for (const { name, value } of old.attributes) made.setAttribute(name, value);
+          made.textContent = old.textContent;
+          old.replaceWith(made);
+        }""",
+        figure(),
+    )
+    wait_until(lambda: "η = 0.04" in reader.text(), "the figure")
+    assert complaints(reader.browser) == []
 
 
 def test_an_output_shown_twice_starts_twice(reader):
@@ -455,7 +518,7 @@ def test_the_start_stays_in_the_valley(reader):
     handle = reader.find(".dln-lab .handle")
     ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(handle, 500, 30).perform()
     reader.press(handle, *[Keys.SHIFT, *[Keys.DOWN] * 12])
-    assert handle.get_attribute("aria-valuetext") == "x = 5.5, y = −4.4"
+    assert handle.get_attribute("aria-valuetext") == "x = 5, y = −4"
 
 
 def test_menus_choose_and_hide_what_does_not_matter(reader):
@@ -547,7 +610,7 @@ def test_a_race_is_told_and_runners_can_be_hidden(reader):
     reader.settle()
     assert re.search(r"from which step on: Adagrad \d+, .*Adam \d+", reader.run(words))
     buttons = reader.browser.find_elements("css selector", "[aria-pressed]")
-    assert [button.text for button in buttons][:2] == ["gradient descent", "momentum (heavy ball)"]
+    assert [button.text for button in buttons][:2] == ["SGD", "momentum"]
     drawn = """return [...document.querySelectorAll('.dln-lab')[1].querySelectorAll('circle')]
         .filter((ball) => ball.style.display !== 'none').length"""
     before = reader.run(drawn)

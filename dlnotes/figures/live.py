@@ -97,6 +97,15 @@ def source(module: str) -> str:
     return re.sub(r"^\s+", "", text, flags=re.MULTILINE)
 
 
+def key(module: str) -> str:
+    r"""The name of a module's text in a page: another text, another name.
+
+    >>> key("valley").startswith("valley-")
+    True
+    """
+    return f"{module}-{zlib.crc32(source(module).encode()):08x}"
+
+
 def live(
     module: str,
     start: Start,
@@ -237,7 +246,7 @@ class Live:
         r"""The figure with all that it needs, inline: picture, words, values, the modules, and what starts them."""
         import_module("matplotlib.pyplot").close(self.picture)  # or the notebook would show it a second time
         common = json.loads((MODULES / "live.json").read_text(encoding="utf-8"))
-        keys = {module: f"{module}-{zlib.crc32(source(module).encode()):08x}" for module in ("live", self.module)}
+        keys = {module: key(module) for module in ("live", self.module)}
         scripts = "".join(
             f'<script type="text/plain" data-module="{key}">{source(module)}</script>\n' for module, key in keys.items()
         )

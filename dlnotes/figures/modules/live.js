@@ -10,7 +10,7 @@ const STYLE = `
 font:.95rem/1.5 var(--sans,var(--jp-ui-font-family,system-ui,sans-serif));container-type:inline-size}
 .dln-lab [hidden]{display:none!important}
 .dln-lab .panels{display:flex;flex-wrap:wrap;gap:.75rem}
-.dln-lab .panel{position:relative;flex:1 1 100%;min-width:0;aspect-ratio:var(--ratio);overflow:clip;overflow-clip-margin:14px}
+.dln-lab .panel{position:relative;flex:1 1 100%;min-width:0;aspect-ratio:var(--ratio);overflow:clip}
 .dln-lab .panel.small{aspect-ratio:2.1}
 .dln-lab .panel>div[role=img],.dln-lab svg.drawing{display:block;width:100%;height:100%}
 .dln-lab svg.drawing{overflow:hidden;font-size:12px;fill:currentColor;touch-action:manipulation;user-select:none;-webkit-user-select:none}
@@ -19,6 +19,8 @@ font:.95rem/1.5 var(--sans,var(--jp-ui-font-family,system-ui,sans-serif));contai
 background:color-mix(in srgb,var(--dln-paper) 60%,transparent);box-shadow:0 0 0 2px var(--dln-paper)}
 .dln-lab .handle:hover::before,.dln-lab .handle:active::before{inset:9px}
 .dln-lab .handle:active{cursor:grabbing}
+.dln-lab .handle:focus-visible{outline:none}
+.dln-lab .handle:focus-visible::before{outline:3px solid var(--link,currentColor);outline-offset:2px}
 .dln-lab .row{display:flex;flex-wrap:wrap;gap:.4rem .5rem;align-items:center;margin-top:.6rem}
 .dln-lab button,.dln-lab select{min-height:2.25rem;padding:.2rem .7rem;border:1px solid var(--rule);border-radius:6px;
 background:var(--panel,transparent);color:inherit;font:inherit;cursor:pointer}
@@ -83,7 +85,7 @@ export function trace(count, at, point) {
     const part = at - t + 1;
     if (t > at) { const [x0, y0] = end; [x, y] = [x0 + part * (x - x0), y0 + part * (y - y0)]; }
     if (!(Math.abs(x) < 5e3 && Math.abs(y) < 5e3)) break;  // far outside the picture
-    const place = `${x.toFixed(1)} ${y.toFixed(1)}`;
+    const place = `${Math.round(10 * x) / 10} ${Math.round(10 * y) / 10}`;
     line += `${line ? "L" : "M"}${place}`;
     if (t <= at) dots += `M${place}h0`;
     end = [x, y];
@@ -156,8 +158,10 @@ export const holds = (goal, facts) => Object.entries(goal).every(([name, wanted]
  * may change), `goals`, `words`, `name` and `page` (whether links to a setting make sense). The figure brings
  *   panels: [{name, small, ratio, handle}], one drawing each; a handle is {get(values), set([x, y]), label, keys};
  *   draw(panels, state): the picture, where state is {values, before, step, steps};
- *   facts(values): what goals ask about; describe(state, facts): [[word, numbers], …]; steps(values): how many;
- *   shown(values): the names of the controls that matter; marks(values): {name: [value, word]} on sliders.
+ *   facts(values): what goals ask about; describe(state, facts): [[word, numbers], …];
+ * and, where it makes sense,
+ *   steps(values): how many there are to play; shown(values): the names of the controls that matter;
+ *   marks(values): {name: [value, word]} on sliders; legend(…): an element below the drawings.
  * Returns a function that ends it.
  */
 export function live({ model, el }, figure) {
@@ -167,9 +171,12 @@ export function live({ model, el }, figure) {
   let values = { ...start }, before = null, step = Infinity, playing = 0, inView = true, frame = 0;
   let held = false, lastTouched = "", lastTime = -Infinity, clock = 0;
 
+  // A fact is a text, or a list of texts and of [word, text].
+  const list = (lang, items) => items.map((one) => Array.isArray(one) ? words[lang][one[0]] + one[1] : one)
+    .join(lang === "zh" ? "、" : ", ");
   const say = (word, facts = {}) => languages.map((lang) =>
     (words[lang][word] ?? word).replace(/\{(\w+)\}/g, (_, name) =>
-      Array.isArray(facts[name]) ? facts[name].join(lang === "zh" ? "、" : ", ") : facts[name] ?? ""));
+      Array.isArray(facts[name]) ? list(lang, facts[name]) : facts[name] ?? ""));
   const text = (word, facts) => [...new Set(say(word, facts))].join(" · ");
   const write = (node, sentences) => {
     const lines = languages.map((lang, i) => sentences.map(([word, facts]) => say(word, facts)[i])
@@ -185,7 +192,11 @@ export function live({ model, el }, figure) {
   const key = `dln-${Math.random().toString(36).slice(2, 8)}`;  // ids that no other figure of the page has
   const said = element("p", { class: "text", id: `${key}-text`, "aria-live": "polite", "aria-atomic": "true" });
   const panels = {};
-  const sizes = new ResizeObserver(() => redraw());
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target, contentRect: { width, height } } of entries)
+      Object.assign(Object.values(panels).find(({ box }) => box === target), { width, height });
+    redraw();
+  });
   const boxes = figure.panels.map((panel) => {
     const drawing = svg("svg", { class: "drawing", "aria-hidden": "true" });
     const picture = element("div", { role: "img", "aria-label": text(panel.name), "aria-describedby": said.id }, drawing);
@@ -207,7 +218,7 @@ export function live({ model, el }, figure) {
         node.focus({ preventScroll: true });
         held = touch(panel.name);
       },
-      onpointermove: (event) => { if (node.hasPointerCapture(event.pointerId)) put(event); },
+      onpointermove: (event) => { if (node.hasPointerCapture(event.pointerId)) follow(event); },
       onlostpointercapture: () => { held = false; commit(); },
       onkeydown: (event) => {
         const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -219,16 +230,17 @@ export function live({ model, el }, figure) {
         commit();
       },
     });
-    const put = (event) => {
+    const follow = (event) => {
       const { left, top, width, height } = box.getBoundingClientRect();
       moved(handle.set((event.clientX - left) / width, (event.clientY - top) / height));
     };
-    box.firstChild.addEventListener("click", (event) => { touch(panel.name); put(event); commit(); });
+    box.firstChild.addEventListener("click", (event) => { touch(panel.name); follow(event); commit(); });
     panels[panel.name].place = () => {
       const [x, y, spoken] = handle.get(values);
       node.style.left = `${100 * x}%`;
       node.style.top = `${100 * y}%`;
-      node.setAttribute("aria-valuenow", number(values[handle.now]));
+      const { min, max } = specs[handle.now];
+      put(node, { "aria-valuemin": min, "aria-valuemax": max, "aria-valuenow": values[handle.now] });
       node.setAttribute("aria-valuetext", spoken);
     };
     return node;
@@ -314,16 +326,16 @@ export function live({ model, el }, figure) {
     write(note, [[word]]).hidden = false;
   });
   copy.hidden = !model.get("page");
+  play.hidden = next.hidden = count.hidden = !figure.steps;
   const row = element("div", { class: "row" }, play, next, reset, copy, count);
   const note = element("p", { class: "note", role: "status", hidden: "" });
 
   // -- goals
-  const list = element("ul", { class: "goals", hidden: "" });
-  for (const goal of goals) list.append(write(element("li"), [[goal.word]]));
-  list.hidden = !goals.length;
+  const tasks = element("ul", { class: "goals" }, ...goals.map(({ word }) => write(element("li"), [[word]])));
+  tasks.hidden = !goals.length;
 
   // -- what happens
-  const total = () => figure.steps(values);
+  const total = () => figure.steps?.(values) ?? 0;
   /** A reader takes hold of something: what stood there becomes the trace to compare with. */
   function touch(name) {
     const now = performance.now();
@@ -343,11 +355,7 @@ export function live({ model, el }, figure) {
       if (step >= total()) { step = Infinity; pause(); }
       else redraw();
     }
-    for (const panel of Object.values(panels)) {
-      panel.width = panel.box.clientWidth;
-      panel.height = panel.box.clientHeight;
-      panel.place?.();
-    }
+    for (const panel of Object.values(panels)) panel.place?.();
     const steps = total(), at = Math.min(still.matches ? Math.floor(step) : step, steps);
     const marks = figure.marks?.(values) ?? {}, shown = figure.shown?.(values) ?? names;
     for (const [name, widget] of Object.entries(widgets)) {
@@ -378,7 +386,7 @@ export function live({ model, el }, figure) {
   function commit() {
     const facts = { ...values, ...figure.facts(values) };
     goals.forEach(({ test }, i) => {
-      const item = list.children[i];
+      const item = tasks.children[i];
       if (item.classList.contains("reached") || !holds(test, facts)) return;
       item.classList.add("reached");
       write(note, [["reached"], [goals[i].word]]).hidden = false;
@@ -410,7 +418,7 @@ export function live({ model, el }, figure) {
 
   el.classList.add("dln-lab");
   el.replaceChildren(element("style", {}, STYLE), element("div", { class: "panels" }, ...boxes),
-    ...(figure.legend ? [figure.legend({ redraw, commit, text })] : []), row, controls, said, list, note);
+    ...(figure.legend ? [figure.legend({ redraw, commit, text })] : []), row, controls, said, tasks, note);
   const keys = (event) => event.stopPropagation();  // or a notebook around the figure takes the arrow keys
   el.addEventListener("keydown", keys);
   const view = new IntersectionObserver(([entry]) => {

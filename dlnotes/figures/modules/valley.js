@@ -119,21 +119,26 @@ function lines(group, count) {
   });
 }
 
-function dress(nodes, [line, dots, end], many) {
-  nodes.halo.setAttribute("d", many ? "" : line);
-  nodes.line.setAttribute("d", line);
-  nodes.dots.setAttribute("d", many ? "" : dots);
-  nodes.ball.style.display = end ? "" : "none";
-  if (end) put(nodes.ball, { cx: clamp(end[0], -9, 2e3).toFixed(1), cy: clamp(end[1], -9, 2e3).toFixed(1) });
+/** Every walker's line, and the trace of the setting before; `place` turns a tour into points of the panel. */
+function tracks(nodes, { values, before, step }, tours, hidden, place) {
+  const old = before && before.method !== "race" && JSON.stringify(before) !== JSON.stringify(values);
+  nodes.before.setAttribute("d", old ? trace(before.steps + 1, Infinity, place(recall(before)))[0] : "");
+  tours.forEach((one, i) => {
+    const { halo, line, dots, ball } = nodes.lines[i], many = tours.length > 1;
+    const [path, points, end] = hidden.has(METHODS[i]) ? ["", "", null] : trace(values.steps + 1, step, place(one));
+    line.setAttribute("d", path);
+    if (!many) { halo.setAttribute("d", path); dots.setAttribute("d", points); }
+    ball.style.display = end ? "" : "none";
+    if (end) put(ball, { cx: clamp(end[0], -9, 2e3).toFixed(1), cy: clamp(end[1], -9, 2e3).toFixed(1) });
+  });
 }
 
-function drawPlane(panel, { values, before, step }, hidden) {
-  const { width, height, nodes, svg: root } = panel, scale = width / (2 * HALF);
+function drawPlane(panel, state, tours, hidden) {
+  const { values } = state, { width, height, nodes, svg: root } = panel, scale = width / (2 * HALF);
   const X = (x) => width / 2 + scale * x, Y = (y) => height / 2 - scale * y;
-  const all = walkers(values);
-  if (nodes.count !== all.length) {
+  if (nodes.count !== tours.length) {
     root.replaceChildren();
-    Object.assign(nodes, { count: all.length, hills: svg("g", {}, root), numbers: svg("g", { opacity: 0.75 }, root) });
+    Object.assign(nodes, { count: tours.length, hills: svg("g", {}, root), numbers: svg("g", { opacity: 0.75 }, root) });
     nodes.rings = Array.from({ length: 16 }, () => svg("ellipse", {
       style: "fill:var(--blue);fill-opacity:.035;stroke:currentColor;stroke-opacity:.28",
     }, nodes.hills));
@@ -145,8 +150,16 @@ function drawPlane(panel, { values, before, step }, hidden) {
     nodes.before = stroke(root, "stroke:var(--gray);stroke-width:1.6;stroke-dasharray:4 3");
     nodes.star = svg("path", { d: "M0-9L2.3-3.1 8.6-2.8 3.7 1.2 5.3 7.3 0 3.8-5.3 7.3-3.7 1.2-8.6-2.8-2.3-3.1Z",
       style: "fill:currentColor;stroke:var(--dln-paper);stroke-width:1.5" }, root);
-    nodes.lines = lines(root, all.length);
+    nodes.lines = lines(root, tours.length);
   }
+  const key = [values.kappa, values.turn, width].join();
+  if (nodes.key !== key) hills(nodes, values, X, Y, scale, height);
+  nodes.key = key;
+  tracks(nodes, state, tours, hidden, ({ path }) => (t) => [X(path[2 * t]), Y(path[2 * t + 1])]);
+}
+
+/** Sixteen level curves, equally far apart, and what names the axes. */
+function hills(nodes, values, X, Y, scale, height) {
   const [top, right] = [HALF / ASPECT, HALF], far = Math.max(loss(values, right, top), loss(values, right, -top));
   nodes.rings.forEach((ring, i) => {
     const radius = Math.sqrt(2 * far) * (i + 1) / 16 * scale;
@@ -155,48 +168,38 @@ function drawPlane(panel, { values, before, step }, hidden) {
   nodes.hills.setAttribute("transform", `translate(${X(0)} ${Y(0)}) rotate(${-values.turn})`);
   for (const [node, x, y] of nodes.labels) put(node, { x: X(x) + (y ? 6 : 0), y: x ? height - 6 : Y(y) + 4 });
   nodes.star.setAttribute("transform", `translate(${X(0)} ${Y(0)})`);
-  const old = before ? walkers(before) : [];
-  nodes.before.setAttribute("d", old.length === 1 && JSON.stringify(before) !== JSON.stringify(values)
-    ? trace(before.steps + 1, Infinity, (t) => [X(recall(old[0]).path[2 * t]), Y(recall(old[0]).path[2 * t + 1])])[0] : "");
-  all.forEach((one, i) => {
-    const { path } = recall(one), shown = !hidden.has(one.method);
-    dress(nodes.lines[i], shown ? trace(one.steps + 1, step, (t) => [X(path[2 * t]), Y(path[2 * t + 1])]) : ["", "", null],
-      all.length > 1);
-  });
 }
 
-function drawCurve(panel, { values, before, step, steps }, hidden) {
-  const { width, height, nodes, svg: root } = panel, all = walkers(values);
+function drawCurve(panel, state, tours, hidden) {
+  const { steps } = state, { width, height, nodes, svg: root } = panel;
   const [left, bottom, top, right] = [38, 24, 22, 8];
   const X = (t) => left + (width - left - right) * t / steps;
   const Y = (value) => top + (height - top - bottom) * (HIGH - clamp(value > 0 ? Math.log10(value) : -99, LOW - 9, HIGH + 9)) / (HIGH - LOW);
-  if (nodes.count !== all.length) {
+  if (nodes.count !== tours.length) {
     root.replaceChildren();
-    Object.assign(nodes, { count: all.length, grid: stroke(root, "stroke:var(--rule)"), numbers: svg("g", { opacity: 0.75 }, root) });
+    Object.assign(nodes, { count: tours.length, grid: stroke(root, "stroke:var(--rule)"), numbers: svg("g", { opacity: 0.75 }, root) });
     nodes.title = svg("text", { x: 4, y: 14, style: "font-weight:600" }, root);
     const clip = `clip-${Math.random().toString(36).slice(2, 8)}`;
     nodes.clip = svg("rect", {}, svg("clipPath", { id: clip }, root));
     const inside = svg("g", { "clip-path": `url(#${clip})` }, root);
     nodes.before = stroke(inside, "stroke:var(--gray);stroke-width:1.6;stroke-dasharray:4 3");
-    nodes.lines = lines(inside, all.length);
+    nodes.lines = lines(inside, tours.length);
     nodes.lines.forEach(({ halo, dots }) => { halo.remove(); dots.remove(); });
   }
-  const powers = [4, 2, 0, -2, -4, -6], ticks = [0, steps / 2, steps];
-  nodes.grid.setAttribute("d", powers.map((p) => `M${left} ${Y(10 ** p).toFixed(1)}H${width - right}`).join(""));
-  nodes.numbers.replaceChildren();
-  for (const p of powers) svg("text", { x: left - 5, y: Y(10 ** p) + 4, "text-anchor": "end" }, nodes.numbers).textContent = p ? `10${raised(p)}` : "1";
-  for (const t of ticks) svg("text", { x: X(t), y: height - 7, "text-anchor": t ? t === steps ? "end" : "middle" : "start" },
-    nodes.numbers).textContent = number(t);
-  nodes.title.textContent = "f(θ)";
-  put(nodes.clip, { x: left, y: top - 4, width: width - left - right + 6, height: height - top - bottom + 8 });
-  const old = before ? walkers(before) : [];
-  nodes.before.setAttribute("d", old.length === 1 && JSON.stringify(before) !== JSON.stringify(values)
-    ? trace(before.steps + 1, Infinity, (t) => [X(t), Y(recall(old[0]).losses[t])])[0] : "");
-  all.forEach((one, i) => {
-    const { losses } = recall(one);
-    dress(nodes.lines[i], hidden.has(one.method) ? ["", "", null]
-      : trace(one.steps + 1, step, (t) => [X(t), Y(losses[t])]), all.length > 1);
-  });
+  const key = [width, height, steps].join();
+  if (nodes.key !== key) scale();
+  nodes.key = key;
+  tracks(nodes, state, tours, hidden, ({ losses }) => (t) => [X(t), Y(losses[t])]);
+  function scale() {
+    const powers = [4, 2, 0, -2, -4, -6], ticks = [0, steps / 2, steps];
+    nodes.grid.setAttribute("d", powers.map((p) => `M${left} ${Y(10 ** p).toFixed(1)}H${width - right}`).join(""));
+    nodes.numbers.replaceChildren();
+    for (const p of powers) svg("text", { x: left - 5, y: Y(10 ** p) + 4, "text-anchor": "end" }, nodes.numbers).textContent = p ? `10${raised(p)}` : "1";
+    for (const t of ticks) svg("text", { x: X(t), y: height - 7, "text-anchor": t ? t === steps ? "end" : "middle" : "start" },
+      nodes.numbers).textContent = number(t);
+    nodes.title.textContent = "f(θ)";
+    put(nodes.clip, { x: left, y: top - 4, width: width - left - right + 6, height: height - top - bottom + 8 });
+  }
 }
 
 // ---- the words
@@ -212,7 +215,7 @@ function describe({ values, step, steps }, { tours }) {
     const there = named.filter(([, { arrival }]) => arrival <= step).sort(([, a], [, b]) => a.arrival - b.arrival);
     const gone = named.filter(([, { diverges }]) => diverges && step >= steps);
     const late = named.filter((one) => !there.includes(one) && !gone.includes(one));
-    const list = (group, tell) => group.map(([method, one]) => NAMES[method] + tell(one));
+    const list = (group, tell) => group.map(([method, one]) => [`short ${method}`, tell(one)]);
     return [["there", there, ({ arrival }) => ` ${arrival}`], ["late", late, () => ""], ["gone", gone, () => ""]]
       .filter(([, group]) => group.length)
       .map(([word, group, tell]) => [word, { list: list(group, tell), step: Math.floor(step) }]);
@@ -226,8 +229,6 @@ function describe({ values, step, steps }, { tours }) {
     sentences.push(["factors", { along: number(1 - values.eta, 3), across: number(1 - values.eta * values.kappa, 3) }]);
   return sentences;
 }
-
-const NAMES = { gd: "SGD", momentum: "momentum", nesterov: "Nesterov", adagrad: "Adagrad", rmsprop: "RMSProp", adam: "Adam" };
 
 /** Which controls a method has. */
 function shown({ method }) {
@@ -254,7 +255,7 @@ export default {
           button.setAttribute("aria-pressed", !hidden.has(method));
           button.style.opacity = hidden.has(method) ? 0.55 : 1;
           redraw();
-        } }, swatch, text(method));
+        } }, swatch, text(`short ${method}`));
         row.append(button);
       });
       return row;
@@ -274,7 +275,10 @@ export default {
         { name: "curve", ratio: 0.83, small: true },
       ],
       steps: ({ steps }) => steps,
-      draw: ({ plane, curve }, state) => { drawPlane(plane, state, hidden); drawCurve(curve, state, hidden); },
+      draw: ({ plane, curve }, state, { tours }) => {
+        drawPlane(plane, state, tours, hidden);
+        drawCurve(curve, state, tours, hidden);
+      },
       facts, describe, shown, legend,
       marks: (values) => { const limit = edge(values); return limit ? { eta: [limit, "edge"] } : {}; },
     });
