@@ -212,9 +212,9 @@ def chapter_parts_are_filled(notebook):
     for name, pattern in wanted.items():
         if not re.search(pattern, sources_of(parts["package"]), flags=re.M):
             faults.append(f"part:package lacks {name}")
-    explorers = [c for c in parts["explore"] if c.cell_type == "code" and "explorer(" in c.source]
+    explorers = [c for c in parts["explore"] if c.cell_type == "code" and re.search(r"\b(explorer|live)\(", c.source)]
     if not any("text/html" in output.get("data", {}) for cell in explorers for output in cell.outputs):
-        faults.append("part:explore shows no explorer (a call of explorer() with its text/html output)")
+        faults.append("part:explore shows no explorer (a call of explorer() or live() with its text/html output)")
     return faults
 
 
@@ -328,7 +328,7 @@ def prints(body):
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             function = statement.value.func
             name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-            if name in ("print", "show", "explorer", "display"):
+            if name in ("print", "show", "explorer", "live", "display"):
                 return True
     return False
 

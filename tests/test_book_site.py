@@ -289,7 +289,7 @@ def test_no_english_is_left_in_the_frame(page):
     words = page.run("""
         const frame = document.body.cloneNode(true);
         frame.querySelectorAll("article, .toc, script, style, svg").forEach((node) => node.remove());
-        const parts = "article :is(summary, .admonition-title, .copy, button, label):not(.dln-explorer *)";
+        const parts = "article :is(summary, .admonition-title, .copy, button, label):not(.dln-explorer *, .dln-lab *)";
         const inside = [...document.querySelectorAll(parts)];  // a figure's labels are the chapter's own words
         const attributes = [...document.querySelectorAll("*")].flatMap((node) =>
           ["title", "aria-label", "placeholder", "alt", "aria-description"].map((name) => node.getAttribute(name)));
