@@ -219,7 +219,7 @@ export function live({ model, el }, figure) {
         held = touch(panel.name);
       },
       onpointermove: (event) => { if (node.hasPointerCapture(event.pointerId)) follow(event); },
-      onlostpointercapture: () => { held = false; commit(); },
+      onlostpointercapture: () => { letGo(); commit(); },
       onkeydown: (event) => {
         const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
         if (!way) return;
@@ -268,8 +268,9 @@ export function live({ model, el }, figure) {
       const input = element("input", {
         type: "range", id, min: low, max: high, step: (high - low) / 600, autocomplete: "off",
         onpointerdown: () => { held = touch(name); },
+        onpointerup: letGo, onpointercancel: letGo,
         oninput: () => set(clamp(Number(value(input.valueAsNumber).toPrecision(3)), spec.min, spec.max)),
-        onchange: () => { held = false; commit(); },
+        onchange: commit,
       });
       const mark = element("div", { class: "mark", hidden: "", "aria-hidden": "true" });
       box.append(element("label", { for: id }, caption, shown), element("div", { class: "track" }, input, mark));
@@ -297,6 +298,12 @@ export function live({ model, el }, figure) {
     }
     widgets[name].box = box;
     controls.append(box);
+  }
+
+  function letGo() {
+    held = false;
+    said.dataset.line = "";  // written once more, now that it is read aloud
+    redraw();
   }
 
   // -- buttons
@@ -340,6 +347,7 @@ export function live({ model, el }, figure) {
   function touch(name) {
     const now = performance.now();
     if (playing) pause();
+    note.hidden = true;
     if (!held && (now - lastTime > 1500 || name !== lastTouched)) before = { ...values };
     [lastTouched, lastTime] = [name, now];
     return true;
@@ -413,7 +421,9 @@ export function live({ model, el }, figure) {
     [values, before, step] = [{ ...start, ...wanted }, null, Infinity];
     if (faults.length) write(note, [...faults, ["instead"]]).hidden = false;
     redraw();
-    if (scroll) requestAnimationFrame(() => el.closest("figure")?.scrollIntoView({ block: "center" }));
+    const loaded = document.readyState === "complete" || new Promise((done) => addEventListener("load", done));
+    if (scroll) Promise.resolve(loaded).then(() => window.MathJax?.startup?.promise)  // formulas move the figure
+      .then(() => el.closest("figure")?.scrollIntoView({ block: "center" }));
   }
 
   el.classList.add("dln-lab");

@@ -125,7 +125,8 @@ function tracks(nodes, { values, before, step }, tours, hidden, place) {
   nodes.before.setAttribute("d", old ? trace(before.steps + 1, Infinity, place(recall(before)))[0] : "");
   tours.forEach((one, i) => {
     const { halo, line, dots, ball } = nodes.lines[i], many = tours.length > 1;
-    const [path, points, end] = hidden.has(METHODS[i]) ? ["", "", null] : trace(values.steps + 1, step, place(one));
+    const [path, points, end] = hidden.has(METHODS[i]) && many ? ["", "", null]
+      : trace(values.steps + 1, step, place(one));
     line.setAttribute("d", path);
     if (!many) { halo.setAttribute("d", path); dots.setAttribute("d", points); }
     ball.style.display = end ? "" : "none";
@@ -138,7 +139,9 @@ function drawPlane(panel, state, tours, hidden) {
   const X = (x) => width / 2 + scale * x, Y = (y) => height / 2 - scale * y;
   if (nodes.count !== tours.length) {
     root.replaceChildren();
-    Object.assign(nodes, { count: tours.length, hills: svg("g", {}, root), numbers: svg("g", { opacity: 0.75 }, root) });
+    nodes.count = tours.length;
+    nodes.hills = svg("g", {}, root);
+    nodes.numbers = svg("g", { opacity: 0.75 }, root);
     nodes.rings = Array.from({ length: 16 }, () => svg("ellipse", {
       style: "fill:var(--blue);fill-opacity:.035;stroke:currentColor;stroke-opacity:.28",
     }, nodes.hills));
@@ -174,10 +177,13 @@ function drawCurve(panel, state, tours, hidden) {
   const { steps } = state, { width, height, nodes, svg: root } = panel;
   const [left, bottom, top, right] = [38, 24, 22, 8];
   const X = (t) => left + (width - left - right) * t / steps;
-  const Y = (value) => top + (height - top - bottom) * (HIGH - clamp(value > 0 ? Math.log10(value) : -99, LOW - 9, HIGH + 9)) / (HIGH - LOW);
+  const power = (value) => clamp(value > 0 ? Math.log10(value) : LOW - 9, LOW - 9, HIGH + 9);
+  const Y = (value) => top + (height - top - bottom) * (HIGH - power(value)) / (HIGH - LOW);
   if (nodes.count !== tours.length) {
     root.replaceChildren();
-    Object.assign(nodes, { count: tours.length, grid: stroke(root, "stroke:var(--rule)"), numbers: svg("g", { opacity: 0.75 }, root) });
+    nodes.count = tours.length;
+    nodes.grid = stroke(root, "stroke:var(--rule)");
+    nodes.numbers = svg("g", { opacity: 0.75 }, root);
     nodes.title = svg("text", { x: 4, y: 14, style: "font-weight:600" }, root);
     const clip = `clip-${Math.random().toString(36).slice(2, 8)}`;
     nodes.clip = svg("rect", {}, svg("clipPath", { id: clip }, root));
@@ -191,12 +197,14 @@ function drawCurve(panel, state, tours, hidden) {
   nodes.key = key;
   tracks(nodes, state, tours, hidden, ({ losses }) => (t) => [X(t), Y(losses[t])]);
   function scale() {
-    const powers = [4, 2, 0, -2, -4, -6], ticks = [0, steps / 2, steps];
+    const powers = [4, 2, 0, -2, -4, -6];
+    const write = (x, y, anchor, text) => {
+      svg("text", { x, y, "text-anchor": anchor }, nodes.numbers).textContent = text;
+    };
     nodes.grid.setAttribute("d", powers.map((p) => `M${left} ${Y(10 ** p).toFixed(1)}H${width - right}`).join(""));
     nodes.numbers.replaceChildren();
-    for (const p of powers) svg("text", { x: left - 5, y: Y(10 ** p) + 4, "text-anchor": "end" }, nodes.numbers).textContent = p ? `10${raised(p)}` : "1";
-    for (const t of ticks) svg("text", { x: X(t), y: height - 7, "text-anchor": t ? t === steps ? "end" : "middle" : "start" },
-      nodes.numbers).textContent = number(t);
+    for (const p of powers) write(left - 5, Y(10 ** p) + 4, "end", p ? `10${raised(p)}` : "1");
+    ["start", "middle", "end"].forEach((anchor, i) => write(X(i * steps / 2), height - 7, anchor, number(i * steps / 2)));
     nodes.title.textContent = "f(θ)";
     put(nodes.clip, { x: left, y: top - 4, width: width - left - right + 6, height: height - top - bottom + 8 });
   }
