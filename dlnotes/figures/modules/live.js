@@ -42,6 +42,7 @@ background:var(--panel,transparent);color:inherit;font:inherit;cursor:pointer}
 .dln-lab span[lang]+span[lang]::before{content:" · "}
 .dln-lab p span[lang]+span[lang]::before{content:none}.dln-lab p span[lang]{display:block}
 .dln-lab :focus-visible{outline:3px solid var(--link,currentColor);outline-offset:2px}
+.dln-lab :is(input,select):focus-visible{outline-offset:-2px}
 .dln-lab .text{min-height:3em;margin:.6rem 0 0}
 .dln-lab .note{margin:.6rem 0 0;padding:.4rem .8rem;border-left:4px solid var(--vermilion)}
 .dln-lab .goals{margin:.5rem 0 0;padding:0;list-style:none}
@@ -77,20 +78,32 @@ export const put = (node, attributes) => {
 export const stroke = (parent, style) =>
   svg("path", { fill: "none", "stroke-linejoin": "round", "stroke-linecap": "round", style }, parent);
 
-/** The points up to step `at`, the last one on its way, as SVG commands; and where it ends. */
-export function trace(count, at, point) {
-  let line = "", dots = "", end = null;
-  for (let t = 0; t <= Math.min(Math.ceil(at), count - 1); t++) {
-    let [x, y] = point(t);
-    const part = at - t + 1;
-    if (t > at) { const [x0, y0] = end; [x, y] = [x0 + part * (x - x0), y0 + part * (y - y0)]; }
+/**
+ * The points up to step `at`, the last one on its way, as SVG commands: a line, dots if asked for, and where it ends.
+ * `place(t, point)` writes the coordinates of step t into `point`. What would not move by a pixel is left out.
+ */
+export function trace(count, at, place, dotted = true) {
+  let line = "", dots = "", endX = NaN, endY = NaN;
+  const point = [0, 0], last = Math.min(Math.ceil(at), count - 1), start = [0, 0];
+  let [drawnX, drawnY] = [NaN, NaN];
+  for (let t = 0; t <= last; t++) {
+    place(t, point);
+    if (t > at) {  // on its way from the step before
+      place(t - 1, start);
+      for (const i of [0, 1]) point[i] = start[i] + (at - t + 1) * (point[i] - start[i]);
+    }
+    const [x, y] = point;
     if (!(Math.abs(x) < 5e3 && Math.abs(y) < 5e3)) break;  // far outside the picture
-    const place = `${Math.round(10 * x) / 10} ${Math.round(10 * y) / 10}`;
-    line += `${line ? "L" : "M"}${place}`;
-    if (t <= at) dots += `M${place}h0`;
-    end = [x, y];
+    endX = x;
+    endY = y;
+    if (Math.abs(x - drawnX) + Math.abs(y - drawnY) < 0.7 && t < last) continue;
+    const written = `${Math.round(10 * x) / 10} ${Math.round(10 * y) / 10}`;
+    line += (line ? "L" : "M") + written;
+    if (dotted && t <= at) dots += `M${written}h0`;
+    drawnX = x;
+    drawnY = y;
   }
-  return [line, dots, end];
+  return [line, dots, line ? [endX, endY] : null];
 }
 
 /** An HTML element with properties and attributes; `on…` are listeners. */
@@ -274,7 +287,11 @@ export function live({ model, el }, figure) {
       });
       const mark = element("div", { class: "mark", hidden: "", "aria-hidden": "true" });
       box.append(element("label", { for: id }, caption, shown), element("div", { class: "track" }, input, mark));
+      let drawn = "";  // what stands there need not be written again
       widgets[name] = (now, marked) => {
+        const wanted = `${now} ${marked}`;
+        if (wanted === drawn) return;
+        drawn = wanted;
         const spoken = number(now) + (spec.unit ?? "");
         if (!held || lastTouched !== name) input.value = place(now);
         input.setAttribute("aria-valuetext", spoken);

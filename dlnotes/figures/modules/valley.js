@@ -122,11 +122,11 @@ function lines(group, count) {
 /** Every walker's line, and the trace of the setting before; `place` turns a tour into points of the panel. */
 function tracks(nodes, { values, before, step }, tours, hidden, place) {
   const old = before && before.method !== "race" && JSON.stringify(before) !== JSON.stringify(values);
-  nodes.before.setAttribute("d", old ? trace(before.steps + 1, Infinity, place(recall(before)))[0] : "");
+  nodes.before.setAttribute("d", old ? trace(before.steps + 1, Infinity, place(recall(before)), false)[0] : "");
   tours.forEach((one, i) => {
     const { halo, line, dots, ball } = nodes.lines[i], many = tours.length > 1;
     const [path, points, end] = hidden.has(METHODS[i]) && many ? ["", "", null]
-      : trace(values.steps + 1, step, place(one));
+      : trace(values.steps + 1, step, place(one), !many);
     line.setAttribute("d", path);
     if (!many) { halo.setAttribute("d", path); dots.setAttribute("d", points); }
     ball.style.display = end ? "" : "none";
@@ -158,7 +158,10 @@ function drawPlane(panel, state, tours, hidden) {
   const key = [values.kappa, values.turn, width].join();
   if (nodes.key !== key) hills(nodes, values, X, Y, scale, height);
   nodes.key = key;
-  tracks(nodes, state, tours, hidden, ({ path }) => (t) => [X(path[2 * t]), Y(path[2 * t + 1])]);
+  tracks(nodes, state, tours, hidden, ({ path }) => (t, point) => {
+    point[0] = X(path[2 * t]);
+    point[1] = Y(path[2 * t + 1]);
+  });
 }
 
 /** Sixteen level curves, equally far apart, and what names the axes. */
@@ -195,7 +198,10 @@ function drawCurve(panel, state, tours, hidden) {
   const key = [width, height, steps].join();
   if (nodes.key !== key) scale();
   nodes.key = key;
-  tracks(nodes, state, tours, hidden, ({ losses }) => (t) => [X(t), Y(losses[t])]);
+  tracks(nodes, state, tours, hidden, ({ losses }) => (t, point) => {
+    point[0] = X(t);
+    point[1] = Y(losses[t]);
+  });
   function scale() {
     const powers = [4, 2, 0, -2, -4, -6];
     const write = (x, y, anchor, text) => {
