@@ -46,10 +46,13 @@ ALLOWED = {
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
-    "plot": ({"matplotlib"}, {"figures.render", "figures.explorer", "figures.live", "figures.wording"}),
+    "plot": ({"matplotlib"}, {"render", "explorer", "wording"}),
+    "page": (set(), {"render", "wording"}),
+    "parts": (set(), {"checkpoint", "optimizer", "precision"}),
+    "precision": (set(), {"gradients"}),
     "pretrained": ({"safetensors"}, {"checkpoint"}),
     "runner": ({"numpy"}, {"checkpoint", "hooks", "step"}),
-    "step": ({"jaxtyping"}, {"checkpoint", "precision"}),
+    "step": (set(), {"batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipython"}  # where the name differs
