@@ -1,5 +1,6 @@
 r"""One update of supervised training: forward, loss, backward, unscale, clip, step, schedule."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,12 +10,19 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from dlnotes.checkpoint import CheckpointError, mismatches
+from dlnotes import parts
+from dlnotes.batches import apply, means, rows, to_device, to_float32, value
+from dlnotes.buffers import Buffers
+from dlnotes.checkpoint import CheckpointError
+from dlnotes.gradients import Multiply, clip_, gradients, why_refused
 from dlnotes.precision import GradScaler, autocast
+from dlnotes.protocol import Evaluation as Evaluation
+from dlnotes.protocol import Step as Step
 
-Batch = Sequence[Tensor]
-Measure = Callable[[Tensor, Tensor], Tensor]
-SMALLEST_SCALE = 2.0**-16
+Batch = Any
+Measure = Callable[[Any, Any], Any]
+Loss = Callable[[Any, Any], Tensor | Mapping[str, Any]]
+SMALLEST_SCALE = 2.0**-16  # below it, it is not the loss scale that makes a gradient infinite
 
 
 class NonFiniteError(FloatingPointError):
@@ -30,15 +38,19 @@ class NonFiniteError(FloatingPointError):
 class TrainStep:
     r"""One update of ``model`` from a group of batches, and one evaluation of a batch.
 
-    For micro-batches :math:`B_1,\dots,B_k` of :math:`n_1,\dots,n_k` samples and a ``loss`` that is a mean over
-    samples, the gradient is that of the one big batch:
+    For micro-batches :math:`B_1,\dots,B_k` whose losses are means over :math:`n_1,\dots,n_k` samples (or tokens,
+    pixels, …), the gradient is that of the one big batch:
 
     .. math:: \nabla L = \sum_{i=1}^{k} \frac{n_i}{n_1+\dots+n_k}\, \nabla L_{B_i}
 
+    if the model treats every sample alone. Batch normalisation does not: it takes its means over a micro-batch.
+
     Args:
         model: the module to train, already on its device; batches are moved there.
-        loss: ``loss(output, target)``, the mean over the samples of a batch, a scalar tensor.
-        optimizer: over the model's parameters.
+        loss: ``loss(output, target)``, the mean over the samples of a batch: a scalar tensor, or a dict with it as
+            ``"loss"``. Other scalars in the dict are logged under their names. If the mean is over something else than
+            samples, ``"count"`` says over how much of it, as in the second example.
+        optimizer: over parameters of the model; these are clipped. The gradients of the whole model are cleared.
         scheduler: a torch learning-rate scheduler, stepped after **every update** (not every epoch); ``None``.
         accumulate: batches in one update, default 1.
         clip_norm: the largest norm of the whole gradient; a longer one is scaled down to it. ``None``: no clipping.
@@ -46,11 +58,13 @@ class TrainStep:
             loss is computed in float32.
 
     Raises:
-        ValueError: an argument is out of range.
-        TypeError: the scheduler needs a metric to step.
+        ValueError: an argument is out of range, or belongs to another model or optimizer.
+        TypeError: an argument is of another kind; the scheduler needs a metric to step, or the optimizer a closure.
 
-    A batch is a sequence ``(*inputs, target)``: the model is called with the inputs. Sources: Goodfellow et al.,
-    *Deep Learning* (2016), section 10.11.1 (clipping); Micikevicius et al., *Mixed Precision Training* (2018).
+    A batch is a sequence ``(*inputs, target)``; inputs, output and target may be tensors, or nestings of dicts, lists
+    and tuples of them. For other batches override :meth:`forward`, and :meth:`batch_size` if the rows do not show.
+    Sources: Goodfellow et al., *Deep Learning* (2016), section 10.11.1 (clipping); Micikevicius et al., *Mixed
+    Precision Training* (2018).
 
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Linear(1, 1)
@@ -59,12 +73,44 @@ class TrainStep:
     >>> losses = [step([batch])["loss"] for _ in range(100)]
     >>> losses[-1] < 0.1 < losses[0]
     True
+
+    A mean over the tokens that are not padding, in micro-batches that have 3 and 1 of them:
+
+    >>> def per_token(output, target):
+    ...     loss = nn.functional.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=-100)
+    ...     return {"loss": loss, "count": (target != -100).sum()}
+    >>> model = nn.Linear(2, 3)
+    >>> step = TrainStep(model, per_token, torch.optim.SGD(model.parameters(), lr=0.1), accumulate=2)
+    >>> target = torch.tensor([[0, 1, 2], [0, -100, -100]])
+    >>> step([(torch.ones(1, 3, 2), row[None]) for row in target])["count"]
+    4.0
+
+    Two inputs and two losses, from batches that are dicts:
+
+    >>> class House(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.price, self.kind = nn.Linear(3, 1), nn.Linear(3, 2)
+    ...     def forward(self, size, place):
+    ...         x = torch.cat([size, place], dim=1)
+    ...         return {"price": self.price(x), "kind": self.kind(x)}
+    >>> class HouseStep(TrainStep):
+    ...     def forward(self, batch):
+    ...         return self.model(batch["size"], batch["place"]), batch
+    >>> def both(output, batch):
+    ...     price = nn.functional.mse_loss(output["price"], batch["price"])
+    ...     kind = nn.functional.cross_entropy(output["kind"], batch["kind"])
+    ...     return {"loss": price + 0.5 * kind, "price": price, "kind": kind}
+    >>> step = HouseStep(house := House(), both, torch.optim.SGD(house.parameters(), lr=0.1), amp="bf16")
+    >>> batch = {"size": torch.ones(4, 1), "place": torch.ones(4, 2), "price": torch.ones(4, 1)}
+    >>> list(step([batch | {"kind": torch.zeros(4, dtype=torch.long)}]))
+    ['loss', 'price', 'kind', 'count', 'samples', 'skipped']
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Measure,
+        loss: Loss,
         optimizer: Optimizer,
         *,
         scheduler: LRScheduler | None = None,
@@ -72,46 +118,76 @@ class TrainStep:
         clip_norm: float | None = None,
         amp: str | None = None,
     ):
+        if not isinstance(accumulate, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"accumulate must be an int, got {accumulate!r}")
         if accumulate < 1:
             raise ValueError(f"accumulate must be >= 1, got {accumulate}")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be > 0 or None, got {clip_norm}")
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            raise TypeError("scheduler: ReduceLROnPlateau needs a metric; schedulers here step after every update")
-        parameter = next(model.parameters(), None)
-        if parameter is None:
-            raise ValueError("model has no parameters")
+        if not callable(loss):
+            raise TypeError(f"loss must be a function of output and target, got {loss!r}")
+        parts.check(model, optimizer, scheduler, amp)
         self.model, self.loss, self.optimizer, self.scheduler = model, loss, optimizer, scheduler
         self.accumulate, self.clip_norm, self.amp = accumulate, clip_norm, amp
-        self.device = parameter.device
+        self.device = next(model.parameters()).device
         autocast(amp, self.device)  # refuses an unknown amp here rather than at the first update
         self.scaler = GradScaler(enabled=amp == "fp16")
+        self._buffers, self._look = Buffers(model), Multiply()
+        owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._others = [p for p in model.parameters() if id(p) not in owned]
 
-    def __call__(self, batches: Sequence[Batch]) -> dict[str, float]:
-        r"""Make one update from ``batches``; return what there is to log: ``loss``, ``samples``, ``skipped``.
+    def forward(self, batch: Any) -> tuple[Any, Any]:
+        r"""Output and target of a batch that is on the device already. Override it for batches of another form."""
+        if not isinstance(batch, list | tuple) or len(batch) < 2:
+            what = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, list | tuple) else "")
+            raise TypeError(f"a batch must be (*inputs, target), got {what}: override TrainStep.forward for others")
+        *inputs, target = batch
+        return self.model(*inputs), target
 
-        With ``clip_norm`` also ``grad_norm``, the norm before clipping.
+    def batch_size(self, batch: Any) -> int:
+        r"""The rows of the target if that is a tensor, otherwise of all the batch's tensors, which must agree."""
+        target: Any = batch[-1] if isinstance(batch, list | tuple) and batch else None
+        return target.shape[0] if isinstance(target, Tensor) and target.dim() else rows(batch)
+
+    def __call__(self, batches: Sequence[Any]) -> dict[str, float]:
+        r"""Make one update from ``batches``; return what there is to log.
+
+        ``loss`` and further losses by name; ``count``, what they are means over; ``samples``; with ``clip_norm`` also
+        ``grad_norm``, before clipping; ``skipped``, 1 if the loss scaler left the update out, which leaves no trace.
 
         Raises:
-            NonFiniteError: the loss, or the norm to clip, is NaN or infinite, and no loss scale is to blame.
-                The parameters and the optimizer are unchanged.
+            NonFiniteError: the loss or a gradient is NaN or infinite, and no loss scale is to blame. Parameters,
+                buffers and optimizer are unchanged.
         """
-        samples = [len(batch[-1]) for batch in batches]
-        self.optimizer.zero_grad()
-        losses: list[Tensor] = []
-        for batch, count in zip(batches, samples, strict=True):
-            loss = self._forward(batch)[0]
+        samples = [self.batch_size(batch) for batch in batches]
+        self._begin()
+        seen: list[tuple[float, dict[str, Any]]] = []
+        expected = 0.0
+        for batch, size in zip(batches, samples, strict=True):
+            losses, count = self._forward(batch, size)[2:] if size else ({}, 0.0)
+            if not count:
+                continue  # a mean over nothing
+            loss = losses["loss"]
             if len(batches) > 1:  # a product by 1 would only cost time
-                loss = loss * (count / sum(samples))
+                expected = expected or sum(samples) * (count / size)  # in all, if the others are like this one
+                loss = loss * (count / expected)
+                losses = apply(Tensor.detach, losses)  # or the graphs would stay until the update is made
             self.scaler.scale(loss).backward()
-            losses.append(loss.detach())
-        logs = {"loss": sum(loss.item() for loss in losses), "samples": sum(samples), "skipped": 0}
-        self._require_finite("loss", logs["loss"])
-        self.scaler.unscale_(self.optimizer)
+            seen.append((count, losses))
+        if not seen:
+            raise ValueError(f"nothing to learn from: {len(batches)} batches with {sum(samples)} samples, of count 0")
+        finite = self.scaler.unscale_(self.optimizer)
+        gradient = gradients(self.optimizer)
+        logs = self._means(seen, samples)
+        if expected not in (0, logs["count"]):
+            for part in gradient:
+                part.mul_(expected / logs["count"])
         if self.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm).item()
-            self._require_finite("gradient's norm", norm)
-            logs["grad_norm"] = norm
+            logs["grad_norm"] = clip_(gradient, self.clip_norm)
+            finite = math.isfinite(logs["grad_norm"])
+        elif not self.scaler.enabled:
+            finite = self._look(gradient, 1.0)
+        self._require_finite(logs["loss"], finite)
         stepped = self.scaler.step(self.optimizer)
         self.scaler.update()
         if stepped and self.scheduler is not None:
@@ -119,69 +195,100 @@ class TrainStep:
         logs["skipped"] = int(not stepped)
         return logs
 
-    @torch.no_grad()
-    def evaluate(self, batch: Batch, metrics: Mapping[str, Measure]) -> dict[str, float]:
-        r"""The loss and the metrics of a batch, without gradients."""
-        loss, output, target = self._forward(batch)
-        return {"loss": loss.item()} | {name: float(metric(output, target)) for name, metric in metrics.items()}
+    def _begin(self) -> None:
+        self.scaler.forget()  # of an update that was interrupted
+        self._buffers.keep()
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+        for parameter in self._others:  # they get gradients too, which nobody will use
+            parameter.grad = None
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        *inputs, target = (tensor.to(self.device, non_blocking=True) for tensor in batch)
+    def _forward(self, batch: Any, size: int) -> tuple[Any, Any, dict[str, Any], float]:
         with autocast(self.amp, self.device):
-            output = self.model(*inputs)
+            output, target = self.forward(to_device(batch, self.device))
         if self.amp is not None:
-            output = output.float()
-        loss = self.loss(output, target)
-        if loss.dim():
-            raise ValueError(f"loss must return a scalar, got shape {tuple(loss.shape)}")
-        return loss, output, target
+            output = to_float32(output)
+        return output, target, *means(self.loss(output, target), size)
 
-    def _require_finite(self, name: str, value: float) -> None:
-        if math.isfinite(value) or (self.scaler.enabled and self.scaler.get_scale() >= SMALLEST_SCALE):
-            return  # under fp16 the scaler skips this update and lowers the scale
-        broken = [n for n, p in self.model.named_parameters() if not p.isfinite().all()]
-        if broken:
-            why = f"the last update made {', '.join(broken)} non-finite: look at its gradient and the learning rate"
-        else:
-            why = (
-                "the parameters are still finite: look at this batch for NaN or inf, at a logarithm, root or "
-                "division in the loss, and at the learning rate; torch.autograd.set_detect_anomaly(True) names "
-                "the operation"
-            )
-        raise NonFiniteError(f"the {name} is {value}, and no update was made; {why}")
+    def _means(self, seen: Sequence[tuple[float, Mapping[str, Any]]], samples: Sequence[int]) -> dict[str, float]:
+        r"""The losses over all batches, weighted by what each is a mean over."""
+        count = sum(count for count, _ in seen)
+        names = list(seen[0][1])
+        if any([list(losses) != names for _, losses in seen]):
+            raise ValueError(f"loss: every batch must have the same losses, got {[list(losses) for _, losses in seen]}")
+        logs = {name: sum(value(losses[name]) * (n / count) for n, losses in seen) for name in names}
+        return logs | {"count": count, "samples": sum(samples)}
+
+    def _require_finite(self, loss: float, finite: bool) -> None:
+        if finite and math.isfinite(loss):
+            return
+        self._buffers.restore()
+        if finite or not self.scaler.enabled or self.scaler.get_scale() < SMALLEST_SCALE:
+            raise NonFiniteError(why_refused(self.model, loss))
+
+    @torch.no_grad()
+    def evaluate(self, batch: Any) -> Evaluation:
+        r"""Output, target and losses of a batch, without gradients."""
+        samples = self.batch_size(batch)
+        output, target, losses, count = self._forward(batch, samples)
+        values = {name: value(loss) if count else 0.0 for name, loss in losses.items()}
+        return Evaluation(output, target, values, count, samples)
+
+    @torch.no_grad()
+    def predict(self, batch: Any) -> Any:
+        r"""The output for a batch, without gradients: one as in training, or the input alone, ``x`` or ``(x,)``.
+
+        An overridden :meth:`forward` is given every batch as it comes.
+        """
+        if type(self).forward is TrainStep.forward:
+            if isinstance(batch, Tensor):
+                batch = [batch]
+            if isinstance(batch, list | tuple) and len(batch) == 1:
+                batch = [*batch, None]
+        with autocast(self.amp, self.device):
+            output = self.forward(to_device(batch, self.device))[0]
+        return output if self.amp is None else to_float32(output)
 
     def learning_rate(self) -> float:
         r"""The first parameter group's learning rate at this moment."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    def learning_rates(self) -> dict[str, float]:
+        r"""Every group's: ``lr``, then ``lr_1``, … ; ``lr_<name>`` for a group that has a name, among several."""
+        groups = self.optimizer.param_groups
+        names = [f"lr_{group.get('name', number)}" for number, group in enumerate(groups)]
+        if "name" not in groups[0] or len(groups) == 1:
+            names[0] = "lr"
+        return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True)}
+
     def state_dict(self) -> dict[str, Any]:
-        r"""The states of model, optimizer, scheduler and scaler."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
+        r"""The states of model, optimizer, scheduler and scaler, their classes, and the parameters' names by group."""
+        return parts.state(self.model, self.optimizer, self.scheduler, self.scaler)
+
+    def mismatches(self, state: Mapping[str, Any]) -> list[str]:
+        r"""In what a saved state does not fit this step, a line each; nothing is loaded.
+
+        Compared are the weights' names, shapes and types; the classes of optimizer and scheduler; the parameters of
+        each group of the optimizer, by name and in order, and the shapes of their states; whether there is a scaler.
+        """
+        return parts.problems(self.model, self.optimizer, self.scheduler, self.scaler, state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        r"""Take over a state; all of it is compared with this step first.
+        r"""Take over a state.
 
         Raises:
-            CheckpointError: the state's model, scheduler or scaler is not like this step's; nothing was loaded.
+            CheckpointError: :meth:`mismatches` finds something; nothing was loaded.
+
+        Should loading itself fail, everything is put back as it was.
         """
-        problems = [f"model: {line}" for line in mismatches(self.model, state["model"])]
-        for name, own in (("scheduler", self.scheduler), ("scaler", self.scaler.enabled or None)):
-            if (own is None) != (not state[name]):
-                has = {True: "has none", False: "has one"}
-                problems.append(f"{name}: the checkpoint {has[not state[name]]}, this run {has[own is None]}")
-        sizes = [len(group["params"]) for group in state["optimizer"]["param_groups"]]
-        own_sizes = [len(group["params"]) for group in self.optimizer.param_groups]
-        if sizes != own_sizes:
-            problems.append(f"optimizer: groups of {sizes} parameters in the checkpoint, {own_sizes} in this run")
+        problems = self.mismatches(state)
         if problems:
             raise CheckpointError("the checkpoint does not fit this run:\n  " + "\n  ".join(problems))
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+        own = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+        before = copy.deepcopy(self.state_dict())
+        try:
+            parts.load(own, state)
+        except BaseException:
+            parts.load(own, before)
+            raise
