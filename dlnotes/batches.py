@@ -126,20 +126,23 @@ def means(losses: Any, samples: int) -> tuple[dict[str, Any], float]:
     ({'loss': tensor(2.), 'box': 1.5}, 3.0)
     """
     if isinstance(losses, Tensor):
-        named, count = {"loss": losses}, float(samples)
-    elif isinstance(losses, Mapping) and isinstance(losses.get("loss"), Tensor):
-        named = {"loss": losses["loss"]} | {name: value for name, value in losses.items() if name != "count"}
-        count = value(losses["count"]) if "count" in losses else float(samples)
-        if not 0 <= count < math.inf:
-            raise ValueError(f"loss: its count must be >= 0 and finite, got {count}")
-        if taken := [name for name in TAKEN if name in named]:
-            raise ValueError(f"loss: {taken} cannot name a loss, since the step logs its own under it")
-    else:
+        if losses.dim():
+            raise ValueError(f"loss must return a scalar, got shape {tuple(losses.shape)}")
+        return {"loss": losses}, float(samples)
+    if not isinstance(losses, Mapping) or not isinstance(losses.get("loss"), Tensor):
         what = sorted(losses) if isinstance(losses, Mapping) else type(losses).__name__
         raise TypeError(f"loss must return a scalar tensor, or a dict with one as 'loss', got {what}")
-    for name, part in named.items():
+    named: dict[str, Any] = {"loss": losses["loss"]}
+    for name, part in losses.items():
         if isinstance(part, Tensor) and part.dim():
             raise ValueError(f"loss must return a scalar, got shape {tuple(part.shape)} for {name!r}")
+        if name in TAKEN:
+            raise ValueError(f"loss: {name!r} cannot name a loss, since the step logs its own under it")
+        if name not in ("loss", "count"):
+            named[name] = part.detach() if isinstance(part, Tensor) else part  # a graph held by no one's backward
+    count = value(losses.get("count", samples))
+    if not 0 <= count < math.inf:
+        raise ValueError(f"loss: its count must be >= 0 and finite, got {count}")
     return named, count
 
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from dlnotes import parts
-from dlnotes.batches import apply, means, rows, to_device, to_float32, value
+from dlnotes.batches import means, rows, to_device, to_float32, value
 from dlnotes.buffers import Buffers
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.gradients import Multiply, clip_, gradients, why_refused
@@ -132,7 +132,7 @@ class TrainStep:
         self.device = next(model.parameters()).device
         autocast(amp, self.device)  # refuses an unknown amp here rather than at the first update
         self.scaler = GradScaler(enabled=amp == "fp16")
-        self._buffers, self._look = Buffers(model), Multiply()
+        self._buffers, self._multiply_ = Buffers(model), Multiply()
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._others = [p for p in model.parameters() if id(p) not in owned]
 
@@ -162,32 +162,30 @@ class TrainStep:
         samples = [self.batch_size(batch) for batch in batches]
         self._begin()
         seen: list[tuple[float, dict[str, Any]]] = []
-        expected = 0.0
+        total = 0.0
         for batch, size in zip(batches, samples, strict=True):
-            losses, count = self._forward(batch, size)[2:] if size else ({}, 0.0)
+            losses, count = self._forward(batch, size)[2:]
             if not count:
-                continue  # a mean over nothing
+                continue  # there is no mean over nothing
             loss = losses["loss"]
             if len(batches) > 1:  # a product by 1 would only cost time
-                expected = expected or sum(samples) * (count / size)  # in all, if the others are like this one
-                loss = loss * (count / expected)
-                losses = apply(Tensor.detach, losses)  # or the graphs would stay until the update is made
+                total = total or sum(samples) * (count / size)  # a guess for all batches
+                loss = loss * (count / total)
             self.scaler.scale(loss).backward()
             seen.append((count, losses))
-        if not seen:
-            raise ValueError(f"nothing to learn from: {len(batches)} batches with {sum(samples)} samples, of count 0")
-        finite = self.scaler.unscale_(self.optimizer)
-        gradient = gradients(self.optimizer)
         logs = self._means(seen, samples)
-        if expected not in (0, logs["count"]):
-            for part in gradient:
-                part.mul_(expected / logs["count"])
+        finite = self.scaler.unscale_(self.optimizer)
+        found = gradients(self.optimizer)
+        if total not in (0, logs["count"]):  # the guess was wrong
+            for gradient in found:
+                gradient.mul_(total / logs["count"])
         if self.clip_norm is not None:
-            logs["grad_norm"] = clip_(gradient, self.clip_norm)
+            logs["grad_norm"] = clip_(found, self.clip_norm)
             finite = math.isfinite(logs["grad_norm"])
-        elif not self.scaler.enabled:
-            finite = self._look(gradient, 1.0)
-        self._require_finite(logs["loss"], finite)
+        elif not self.scaler.enabled:  # which has looked already
+            finite = self._multiply_(found, 1.0)
+        if not (finite and math.isfinite(logs["loss"])):
+            self._refuse(logs["loss"], finite)
         stepped = self.scaler.step(self.optimizer)
         self.scaler.update()
         if stepped and self.scheduler is not None:
@@ -196,6 +194,7 @@ class TrainStep:
         return logs
 
     def _begin(self) -> None:
+        r"""Clear the gradients of the whole model; ``zero_grad`` of model or optimizer would cost more."""
         self.scaler.forget()  # of an update that was interrupted
         self._buffers.keep()
         for group in self.optimizer.param_groups:
@@ -205,24 +204,27 @@ class TrainStep:
             parameter.grad = None
 
     def _forward(self, batch: Any, size: int) -> tuple[Any, Any, dict[str, Any], float]:
+        if not size:
+            return None, None, {}, 0.0
         with autocast(self.amp, self.device):
             output, target = self.forward(to_device(batch, self.device))
         if self.amp is not None:
             output = to_float32(output)
         return output, target, *means(self.loss(output, target), size)
 
-    def _means(self, seen: Sequence[tuple[float, Mapping[str, Any]]], samples: Sequence[int]) -> dict[str, float]:
+    def _means(self, seen: Sequence[tuple[float, dict[str, Any]]], samples: Sequence[int]) -> dict[str, float]:
         r"""The losses over all batches, weighted by what each is a mean over."""
-        count = sum(count for count, _ in seen)
+        if not seen:
+            raise ValueError(f"nothing to learn from: {len(samples)} batches with {sum(samples)} samples, of count 0")
         names = list(seen[0][1])
         if any([list(losses) != names for _, losses in seen]):
             raise ValueError(f"loss: every batch must have the same losses, got {[list(losses) for _, losses in seen]}")
-        logs = {name: sum(value(losses[name]) * (n / count) for n, losses in seen) for name in names}
+        count = sum([count for count, _ in seen])
+        logs = {name: sum([value(losses[name]) * (n / count) for n, losses in seen]) for name in names}
         return logs | {"count": count, "samples": sum(samples)}
 
-    def _require_finite(self, loss: float, finite: bool) -> None:
-        if finite and math.isfinite(loss):
-            return
+    def _refuse(self, loss: float, finite: bool) -> None:
+        r"""Undo what the forward passes did, and raise unless a lower loss scale may help: then the scaler skips."""
         self._buffers.restore()
         if finite or not self.scaler.enabled or self.scaler.get_scale() < SMALLEST_SCALE:
             raise NonFiniteError(why_refused(self.model, loss))
