@@ -138,15 +138,15 @@ class TrainStep:
 
     def forward(self, batch: Any) -> tuple[Any, Any]:
         r"""Output and target of a batch that is on the device already. Override it for batches of another form."""
-        if not isinstance(batch, list | tuple) or len(batch) < 2:
-            what = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, list | tuple) else "")
+        if not isinstance(batch, (list, tuple)) or len(batch) < 2:
+            what = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, (list, tuple)) else "")
             raise TypeError(f"a batch must be (*inputs, target), got {what}: override TrainStep.forward for others")
         *inputs, target = batch
         return self.model(*inputs), target
 
     def batch_size(self, batch: Any) -> int:
         r"""The rows of the target if that is a tensor, otherwise of all the batch's tensors, which must agree."""
-        target: Any = batch[-1] if isinstance(batch, list | tuple) and batch else None
+        target: Any = batch[-1] if isinstance(batch, (list, tuple)) and batch else None
         return target.shape[0] if isinstance(target, Tensor) and target.dim() else rows(batch)
 
     def __call__(self, batches: Sequence[Any]) -> dict[str, float]:
@@ -216,12 +216,14 @@ class TrainStep:
         r"""The losses over all batches, weighted by what each is a mean over."""
         if not seen:
             raise ValueError(f"nothing to learn from: {len(samples)} batches with {sum(samples)} samples, of count 0")
-        names = list(seen[0][1])
-        if any([list(losses) != names for _, losses in seen]):
-            raise ValueError(f"loss: every batch must have the same losses, got {[list(losses) for _, losses in seen]}")
-        count = sum([count for count, _ in seen])
-        logs = {name: sum([value(losses[name]) * (n / count) for n, losses in seen]) for name in names}
-        return logs | {"count": count, "samples": sum(samples)}
+        total, logs = sum([count for count, _ in seen]), dict.fromkeys(seen[0][1], 0.0)
+        for count, losses in seen:
+            if losses.keys() != logs.keys():
+                raise ValueError(f"loss: every batch must have the same losses, got {list(logs)} and {list(losses)}")
+            for name, loss in losses.items():
+                logs[name] += value(loss) * (count / total)
+        logs["count"], logs["samples"] = total, sum(samples)
+        return logs
 
     def _refuse(self, loss: float, finite: bool) -> None:
         r"""Undo what the forward passes did, and raise unless a lower loss scale may help: then the scaler skips."""
@@ -246,7 +248,7 @@ class TrainStep:
         if type(self).forward is TrainStep.forward:
             if isinstance(batch, Tensor):
                 batch = [batch]
-            if isinstance(batch, list | tuple) and len(batch) == 1:
+            if isinstance(batch, (list, tuple)) and len(batch) == 1:
                 batch = [*batch, None]
         with autocast(self.amp, self.device):
             output = self.forward(to_device(batch, self.device))[0]

@@ -382,7 +382,7 @@ def test_batches_must_agree_on_the_names_of_losses():
     loss = lambda output, target: {"loss": output.sum(), next(names): 1.0}  # noqa: E731
     step = TrainStep(model, loss, torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(
-        ValueError, match=r"every batch must have the same losses, got \[\['loss', 'a'\], \['loss', 'b'\]"
+        ValueError, match=r"every batch must have the same losses, got \['loss', 'a'\] and \['loss', 'b'\]"
     ):
         step([batch(), batch()])
 
