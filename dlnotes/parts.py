@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from dlnotes.checkpoint import mismatches
+from dlnotes.optimizer import state_problems
 from dlnotes.precision import GradScaler
 
 
@@ -88,20 +89,6 @@ def check(model: nn.Module, optimizer: Any, scheduler: Any, amp: str | None) -> 
         raise ValueError("scheduler: it sets the learning rates of another optimizer: make it over this one")
 
 
-def model_problems(model: nn.Module, saved: Mapping[str, Any]) -> list[str]:
-    r"""In what saved weights do not fit a model, names, shapes and types, a line each.
-
-    >>> model_problems(nn.Linear(1, 1, bias=False), {"weight": torch.ones(1, 1, dtype=torch.float64)})
-    ['type of weight: float64 given, float32 expected']
-    """
-    lines = mismatches(model, saved)
-    for name, own in model.state_dict().items():
-        types = [str(part.dtype).removeprefix("torch.") for part in (saved.get(name), own) if isinstance(part, Tensor)]
-        if len(set(types)) == 2:
-            lines.append(f"type of {name}: {types[0]} given, {types[1]} expected")
-    return lines
-
-
 def order_problems(saved: Sequence[Sequence[str | None]], own: Sequence[Sequence[str | None]]) -> list[str]:
     r"""Where the optimizer of a saved state had other parameters, group by group, a line each.
 
@@ -120,24 +107,6 @@ def order_problems(saved: Sequence[Sequence[str | None]], own: Sequence[Sequence
         for place, (theirs, ours) in enumerate(zip(group, own_group, strict=True))
         if theirs != ours
     ]
-
-
-def state_problems(optimizer: Optimizer, saved: Mapping[str, Any]) -> list[str]:
-    r"""In what a saved state does not fit an optimizer's parameters, a line each.
-
-    >>> saved = {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"params": [0]}]}
-    >>> state_problems(torch.optim.SGD([torch.zeros(3)], lr=0.1), saved)
-    ['momentum_buffer of parameter 0 (group 0): shape (2,) given, (3,) expected']
-    """
-    lines: list[str] = []
-    for number, (group, own) in enumerate(zip(saved["param_groups"], optimizer.param_groups, strict=True)):
-        for place, parameter in zip(group["params"], own["params"], strict=True):
-            for name, value in saved["state"].get(place, {}).items():
-                given, expected = tuple(getattr(value, "shape", ())), tuple(parameter.shape)
-                if given not in ((), expected) and not isinstance(optimizer, torch.optim.Adafactor):
-                    where = f"of parameter {place} (group {number})"
-                    lines.append(f"{name} {where}: shape {given} given, {expected} expected")
-    return lines
 
 
 def state(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None, scaler: GradScaler) -> dict[str, Any]:
@@ -191,17 +160,19 @@ def problems(
 def _differences(
     own: Mapping[str, Any], model: nn.Module, optimizer: Optimizer, scaler: GradScaler, saved: Mapping[str, Any]
 ) -> list[str]:
-    lines = [f"model: {line}" for line in model_problems(model, saved["model"])]
+    lines = [f"model: {line}" for line in mismatches(model, saved["model"])]
     for name, there in (("scheduler", saved["scheduler"]), ("scaler", saved["scaler"])):
         if bool(there) != bool(own[name]):
             has = {True: "has one", False: "has none"}
             lines.append(f"{name}: the checkpoint {has[bool(there)]}, this run {has[bool(own[name])]}")
     for name, ours in own["classes"].items():
-        theirs = saved["classes"].get(name)
+        theirs = saved["classes"][name]
         if theirs != ours and theirs and ours:
             lines.append(f"{name}: {theirs} in the checkpoint, {ours} in this run")
     order = order_problems(saved["parameters"], own["parameters"])
-    lines += [f"optimizer: {line}" for line in order or state_problems(optimizer, saved["optimizer"])]
+    if not order and saved["classes"]["optimizer"] == own["classes"]["optimizer"]:
+        order = state_problems(optimizer, saved["optimizer"])
+    lines += [f"optimizer: {line}" for line in order]
     if saved["scaler"] and scaler.enabled:
         try:
             GradScaler().load_state_dict(saved["scaler"])
