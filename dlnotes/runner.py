@@ -1,19 +1,21 @@
 r"""The Runner: epochs, iterations, the order of events, and exact resumption."""
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch.utils.data import DataLoader
-
-from dlnotes import checkpoint
-from dlnotes.checkpoint import CheckpointError
-from dlnotes.hooks import Hook, collect
-from dlnotes.step import Batch, Measure, NonFiniteError, TrainStep
+from dlnotes import comparing, evaluation, modes, resuming, validation
+from dlnotes.evaluation import Measure, Metric, Weights
+from dlnotes.hooks import Calls, Hook
+from dlnotes.interrupts import patient
+from dlnotes.memory import Memory, given_rates
+from dlnotes.protocol import Step
+from dlnotes.randomness import Sources, begin
+from dlnotes.step import NonFiniteError
 
 
 class Runner:
@@ -24,33 +26,47 @@ class Runner:
     ``after_train_epoch``, so that there ``history[-1]`` is complete (mmengine validates after it).
 
     Args:
-        step: the update, such as :class:`~dlnotes.step.TrainStep`.
-        train_loader: gives the batches ``(*inputs, target)`` of an epoch each time it is iterated.
+        step: the update, such as :class:`~dlnotes.step.TrainStep`; any :class:`~dlnotes.protocol.Step` will do.
+        train_loader: gives the batches of an epoch each time it is iterated: a ``DataLoader``, a list.
         val_loader: the same for validation after every epoch; ``None`` for none.
-        metrics: ``{name: f(output, target)}``, means over the samples of a batch; validation reports them as
-            ``val_name``.
-        hooks: :class:`~dlnotes.hooks.Hook` objects.
+        metrics: by name, functions ``f(output, target)``, means over the samples of a batch, or objects with
+            ``reset``, ``update`` and ``compute``, such as torchmetrics'; validation reports them as ``val_name``.
+        hooks: :class:`~dlnotes.hooks.Hook` objects. They are fixed: ``runner.hooks`` is a tuple.
+        val_every: validate after every so many updates too, not only after an epoch; default ``None``.
 
     Attributes:
         epoch, iteration, iteration_in_epoch: how many are complete.
-        history: one dict an epoch: ``epoch``, ``iteration``, ``loss`` (mean over the samples of all updates made),
-            ``lr``, ``skipped`` (updates skipped by the loss scaler, under fp16), ``val_loss`` and ``val_<metric>``.
+        history: one dict an epoch, and one for each validation inside of one: ``epoch``, ``iteration``, ``loss`` and
+            further losses of the step (means over the updates of the epoch so far, weighted by what the loss averages
+            over), ``lr`` (``lr_1``, … of further groups), ``skipped`` (updates skipped by the loss scaler, under
+            fp16), ``val_loss`` and ``val_<metric>``.
         logs: what the last update returned. metrics: what the last validation gave.
-        stop_reason: why the run was stopped early, or ``None``.
+        batch, output: of the validation, at its ``after_val_iter``.
+        stop_reason: why the run was stopped early, or ``None``. error: what ended it otherwise.
+        run: a name that no other run has. resumed_from: the file it was taken up from, or ``None``.
+        unsaveable: why the run cannot be saved at this moment, or ``None``.
 
     Raises:
-        TypeError: a hook has a method that is no hook point.
+        TypeError: a hook has a method that is no hook point; a loader can be gone through only once.
+        ValueError: a metric is called ``loss``.
         NonFiniteError: the loss became NaN or infinite; the message names the iteration.
 
-    A run saved at any iteration and resumed is bit-identical to one never stopped, as long as the loader draws its
-    order from torch's, numpy's or Python's generators when an epoch starts, as torch's own samplers do.
+    Parts of the model that are in evaluation mode when an epoch begins stay in it
+    (:func:`~dlnotes.modes.freeze`); a model that is so as a whole is put into training mode.
 
-    >>> from torch import nn
+    A run saved and resumed is bit-identical to one never stopped, in the same environment. For that the loader must
+    draw its order when an epoch starts, as torch's samplers do, or from generators of its own, wherever they are kept
+    in loader, samplers, data set or transforms. What cannot be found out, and so is not exact: an order drawn bit by
+    bit from the *shared* generators, from which a model with dropout draws too; random augmentation in persistent
+    workers; what a data set remembers beyond its generators; generators in global variables.
+
+    >>> import torch
+    >>> from dlnotes.step import TrainStep
     >>> _ = torch.manual_seed(0)
     >>> data = torch.utils.data.TensorDataset(torch.arange(8.0)[:, None], 2 * torch.arange(8.0)[:, None])
-    >>> model = nn.Linear(1, 1)
-    >>> step = TrainStep(model, nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.01))
-    >>> runner = Runner(step, DataLoader(data, batch_size=4, shuffle=True))
+    >>> model = torch.nn.Linear(1, 1)
+    >>> step = TrainStep(model, torch.nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.01))
+    >>> runner = Runner(step, torch.utils.data.DataLoader(data, batch_size=4, shuffle=True))
     >>> runner.train(epochs=20)
     >>> round(model.weight.item()), runner.iteration
     (2, 40)
@@ -58,208 +74,240 @@ class Runner:
 
     def __init__(
         self,
-        step: TrainStep,
-        train_loader: DataLoader[Any],
-        val_loader: DataLoader[Any] | None = None,
+        step: Step,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None = None,
         *,
-        metrics: Mapping[str, Measure] | None = None,
+        metrics: Mapping[str, Measure | Metric] | None = None,
         hooks: Sequence[Hook] = (),
+        val_every: int | None = None,
     ):
-        self.step, self.train_loader, self.val_loader = step, train_loader, val_loader
-        self._metrics, self.hooks = dict(metrics or {}), list(hooks)
-        self._calls = collect(self.hooks)
+        for name, loader in (("train_loader", train_loader), ("val_loader", val_loader)):
+            if isinstance(loader, Iterator):
+                raise TypeError(f"{name} can be gone through only once; a list or a DataLoader begins anew")
+        if "loss" in (metrics or {}):
+            raise ValueError("metrics: 'loss' is the name of the loss; name the metric otherwise")
+        if val_every is not None and val_every < 1:
+            raise ValueError(f"val_every must be >= 1 or None, got {val_every}")
+        self.step, self.train_loader, self.val_loader, self.val_every = step, train_loader, val_loader, val_every
+        self._metrics, self.hooks = dict(metrics or {}), tuple(hooks)
+        self.call = Calls(self.hooks, self)
         self.epoch = self.iteration = self.iteration_in_epoch = 0
         self.history: list[dict[str, float]] = []
         self.logs: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
+        self.batch: Any = None
+        self.output: Any = None
         self.stop_reason: str | None = None
-        self._sums = {"loss": 0.0, "samples": 0.0, "skipped": 0.0}
-        self._epoch_start: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self.unsaveable: str | None = None
+        self.run = uuid.uuid4().hex
+        self.resumed_from: Path | None = None
+        self.memory = Memory(given_rates(step))
+        self._limit = math.inf  # the iteration to end at; -1: at once
+        self._interrupted = False
+
+    def __repr__(self) -> str:
+        model = type(self.step.model).__name__
+        return f"Runner({model}, epoch={self.epoch}, iteration={self.iteration}, hooks={list(self.hooks)})"
 
     @property
     def iterations_per_epoch(self) -> int | None:
         r"""Updates in an epoch, or ``None`` if the loader does not know its length."""
-        try:
-            return -(-len(self.train_loader) // self.step.accumulate)
-        except TypeError:
-            return None
+        batches = comparing.length(self.train_loader)
+        return None if batches is None else -(-batches // self.step.accumulate)
 
-    def train(self, epochs: int) -> None:
-        r"""Train until ``epochs`` epochs are complete, counted from the start of the run, also after a resume."""
-        self._call("before_run")
-        self._call("before_train")
-        while self.epoch < epochs and self.stop_reason is None:
-            self._train_epoch()
-        self._call("after_train")
-        self._call("after_run")
+    @property
+    def is_main(self) -> bool:
+        r"""Whether this process is the one that writes files: the only one, or the first (rank 0)."""
+        return resuming.rank() == 0
 
-    def stop(self, reason: str) -> None:
-        r"""End the run after the current epoch; the reason stands in ``stop_reason``."""
+    def train(self, epochs: int | None = None, *, max_steps: int | None = None) -> None:
+        r"""Train until ``epochs`` epochs or ``max_steps`` updates are complete, whichever is first.
+
+        Both are counted from the start of the run, also after a resume. Ctrl-C ends the run after the update that is
+        being made (a second one at once). However the run ends, ``after_train`` and ``after_run`` are called.
+
+        Raises:
+            ValueError: neither is given, or a hook monitors the validation and there is no ``val_loader``.
+            KeyError: a hook monitors what the validation does not give.
+            KeyboardInterrupt: the run was interrupted.
+        """
+        if epochs is None and max_steps is None:
+            raise ValueError("train needs epochs or max_steps")
+        validation.require_monitored(self, self._metrics)
+        self._limit, self._interrupted, self.error = math.inf if max_steps is None else max_steps, False, None
+        if self.stop_reason is not None:
+            words = "the run was stopped ({}) and does not go on; set runner.stop_reason = None to train on"
+            warnings.warn(words.format(self.stop_reason), stacklevel=2)
+        with patient(self._wait):
+            try:
+                self.unsaveable = "the run is about to begin"
+                with resuming.as_it_was(self):
+                    self.call("before_run")
+                    self.call("before_train")
+                while (epochs is None or self.epoch < epochs) and self.iteration < self._limit:
+                    if self.stop_reason is not None:
+                        break
+                    self._train_epoch()
+                self.unsaveable = None
+                if self._interrupted:
+                    raise KeyboardInterrupt
+            except BaseException as error:
+                self.error = error
+                raise
+            finally:
+                self.call.whatever_fails(self.error, "after_train", "after_run")
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        r"""End the run after the current epoch, or ``now``: after the current update. ``stop_reason`` says why."""
         self.stop_reason = reason
+        if now:
+            self._limit = -1
+
+    def _wait(self) -> bool:
+        r"""Whether Ctrl-C shall wait for the end of the update that is being made: the first time, yes."""
+        if self._interrupted or self.unsaveable == validation.UNDER_WAY:
+            return False
+        self._interrupted, self._limit = True, -1
+        return True
 
     def _train_epoch(self) -> None:
+        self.unsaveable = "an epoch is about to begin"
+        self.memory.frozen = modes.train_but(self.step.model, self.memory.frozen)
         if not self.iteration_in_epoch:  # a resumed epoch has begun already
-            self._call("before_train_epoch")
-            self._epoch_start = self._random_state()
-        self.step.model.train()
+            self.call("before_train_epoch")
+            self.memory.epoch_start = self.sources().read()
+        self.memory.frozen = modes.train_but(self.step.model, self.memory.frozen)
+        call, step, add = self.call, self.step, self.memory.add
         for batches in self._batches():
-            self._call("before_train_iter")
+            call("before_train_iter")
             try:
-                self.logs = self.step(batches)
+                self.logs = logs = step(batches)
             except NonFiniteError as error:
                 raise NonFiniteError(f"iteration {self.iteration + 1} (epoch {self.epoch + 1}): {error}") from error
             self.iteration += 1
             self.iteration_in_epoch += 1
-            if self.logs["skipped"]:
-                self._sums["skipped"] += 1
-            else:
-                self._sums["loss"] += self.logs["loss"] * self.logs["samples"]
-                self._sums["samples"] += self.logs["samples"]
-            self._call("after_train_iter")
+            add(logs)
+            self.unsaveable = None
+            call("after_train_iter")
+            if self.iteration >= self._limit:
+                break
+            self.unsaveable = "an update has begun and is not complete"
         if not self.iteration_in_epoch:
             raise ValueError("train_loader gave no batches")
-        record = {
-            "epoch": self.epoch + 1,
-            "iteration": self.iteration,
-            "loss": self._sums["loss"] / self._sums["samples"] if self._sums["samples"] else float("nan"),
-            "lr": self.step.learning_rate(),
-        }
-        if self._sums["skipped"]:
-            record["skipped"] = self._sums["skipped"]
-        self.history.append(record | (self.validate() if self.val_loader is not None else {}))
+        if self._limit < 0 or (self.iteration >= self._limit and self.iteration_in_epoch != self.iterations_per_epoch):
+            self._validate_if_due()
+            return
+        self._record()
         self.epoch, self.iteration_in_epoch = self.epoch + 1, 0
-        self._sums = dict.fromkeys(self._sums, 0.0)
-        self._call("after_train_epoch")
+        self.memory.forget()
+        self.unsaveable = None
+        call("after_train_epoch")
 
-    def _batches(self) -> Iterator[list[Batch]]:
+    def _batches(self) -> Iterator[list[Any]]:
         r"""The groups of batches of this epoch's remaining updates."""
-        sampler = getattr(self.train_loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):  # a distributed sampler shuffles by epoch number
-            sampler.set_epoch(self.epoch)  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
         if not self.iteration_in_epoch:
-            batches = iter(self.train_loader)
-        else:  # draw again what was drawn before, then go on with the generators as they were saved
-            now = self._random_state()
-            self._set_random_state(self._epoch_start)
-            batches = iter(self.train_loader)
+            batches = begin(self.train_loader, self.epoch)
+        else:  # draw again what was drawn before, then go on with the generators as they are
+            sources = self.sources()
+            now = sources.read()
+            sources.stop_workers(self.memory.epoch_start)
+            sources.start_workers(self.memory.epoch_start)
+            sources.write(self.memory.epoch_start)
+            batches = begin(self.train_loader, self.epoch)
             for _ in islice(batches, self.iteration_in_epoch * self.step.accumulate):
                 pass
-            self._set_random_state(now)
-        while group := list(islice(batches, self.step.accumulate)):
+            sources.write(now)
+        while True:
+            if self.val_every is not None:
+                self._validate_if_due()
+            group = [] if self._limit < 0 else list(islice(batches, self.step.accumulate))
+            if not group:
+                return
             yield group
 
+    def _validate_if_due(self) -> None:
+        if self.val_every and self._limit >= 0 and self.iteration and self.iteration % self.val_every == 0:
+            self._record()
+
+    def _record(self) -> None:
+        r"""Write the history's next line, unless a validation inside the epoch has just done so."""
+        if self.history and self.history[-1]["iteration"] == self.iteration:
+            return
+        record: dict[str, float] = {"epoch": self.epoch + 1, "iteration": self.iteration} | self.memory.means()
+        record |= self.step.learning_rates()
+        if self.memory.sums["skipped"]:
+            record["skipped"] = self.memory.sums["skipped"]
+        self.history.append(record | (self.validate() if self.val_loader is not None else {}))
+
     def validate(self) -> dict[str, float]:
-        r"""The mean loss and metrics over ``val_loader``, as ``val_loss`` and ``val_<metric>``.
+        r"""The mean losses and metrics over ``val_loader``, as ``val_loss`` and ``val_<metric>``; hooks take part.
 
         Raises:
             ValueError: there is no ``val_loader``, or it gave no batches.
         """
         if self.val_loader is None:
             raise ValueError("validate needs a val_loader, and this Runner was built without one")
-        self._call("before_val")
-        training = self.step.model.training
-        self.step.model.eval()
-        try:
-            self._call("before_val_epoch")
-            sums, samples = dict.fromkeys(["loss", *self._metrics], 0.0), 0
-            for batch in self.val_loader:
-                self._call("before_val_iter")
-                for name, value in self.step.evaluate(batch, self._metrics).items():
-                    sums[name] += value * len(batch[-1])
-                samples += len(batch[-1])
-                self._call("after_val_iter")
-            if not samples:
-                raise ValueError("val_loader gave no batches")
-            self.metrics = {f"val_{name}": value / samples for name, value in sums.items()}
-            self._call("after_val_epoch")
-        finally:
-            self.step.model.train(training)
-            self._call("after_val")  # also after an error: EMA puts the trained weights back here
-        return self.metrics
+        return validation.validate(self, self.val_loader, self._metrics)
 
-    def _call(self, point: str) -> None:
-        for method in self._calls[point]:
-            method(self)
+    def evaluate(self, loader: Iterable[Any], weights: Weights = None) -> dict[str, float]:
+        r"""Losses and metrics over ``loader``, such as test data, with the model's weights or others.
 
-    # Everything below is for exact resumption.
+        Args:
+            loader: gives batches as ``val_loader`` does.
+            weights: ``"run/best.pt"`` or another file, a state dict, or an :class:`~dlnotes.averaging.EMA`;
+                ``None`` (default): as they are.
 
-    def _generators(self) -> list[torch.Generator]:
-        r"""The loaders' own generators, each once."""
-        found: dict[int, torch.Generator] = {}
-        for loader in (self.train_loader, self.val_loader):
-            batch_sampler = getattr(loader, "batch_sampler", None)
-            for owner in (loader, getattr(loader, "sampler", None), getattr(batch_sampler, "sampler", None)):
-                generator = getattr(owner, "generator", None)
-                if isinstance(generator, torch.Generator):
-                    found[id(generator)] = generator
-        return list(found.values())
+        Differs from :meth:`validate`: no hook is called, and the names have no ``val_``.
+        """
+        return evaluation.evaluate(self.step, loader, self._metrics, weights)
 
-    def _random_state(self) -> dict[str, Any]:
-        name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - users' datasets may draw from it
-        return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-            "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
-            "python": random.getstate(),
-            "loaders": [generator.get_state() for generator in self._generators()],
-        }
+    def predict(self, loader: Iterable[Any], weights: Weights = None) -> Any:
+        r"""The outputs for all of ``loader``, joined, on the CPU; see :func:`dlnotes.evaluation.predict`."""
+        return evaluation.predict(self.step, loader, weights)
 
-    def _set_random_state(self, state: Mapping[str, Any]) -> None:
-        torch.set_rng_state(state["torch"])
-        if state["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda"])
-        if state["mps"] is not None and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(state["mps"])
-        name, keys, *rest = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-        random.setstate(state["python"])
-        for generator, saved in zip(self._generators(), state["loaders"], strict=True):
-            generator.set_state(saved)
+    def loaders(self) -> dict[str, Any]:
+        r"""The data loaders by name."""
+        loaders = {"train_loader": self.train_loader, "val_loader": self.val_loader}
+        return {name: loader for name, loader in loaders.items() if loader is not None}
+
+    def sources(self) -> Sources:
+        r"""Where the run's random numbers come from."""
+        return Sources(self.loaders(), step=self.step)
 
     def save(self, path: str | Path) -> None:
-        r"""Write everything the run needs to go on, atomically (:func:`dlnotes.checkpoint.save`)."""
-        self._call("before_save_checkpoint")
-        state = {
-            "epoch": self.epoch,
-            "iteration": self.iteration,
-            "iteration_in_epoch": self.iteration_in_epoch,
-            "iterations_per_epoch": self.iterations_per_epoch,
-            "history": self.history,
-            "metrics": self.metrics,
-            "stop_reason": self.stop_reason,
-            "sums": self._sums,
-            "epoch_start": self._epoch_start,
-            "random": self._random_state(),
-            "hooks": [[type(hook).__name__, hook.state_dict()] for hook in self.hooks],
-        }
-        checkpoint.save(path, state | self.step.state_dict())
+        r"""Write everything the run needs to go on, atomically (:func:`dlnotes.checkpoint.save`).
+
+        Exact, or refused: inside a run it is allowed in ``after_train_iter`` and ``after_train_epoch`` and at the end.
+        Of several processes all must call it, and the first one writes.
+
+        Raises:
+            CheckpointError: the run could not go on exactly from this point, or a hook's state cannot be stored.
+                Also what :func:`dlnotes.checkpoint.save` raises.
+        """
+        resuming.save(self, path)
 
     def resume(self, path: str | Path) -> None:
         r"""Take the run up where ``path`` was saved: call it on a Runner built like the saved one.
 
+        Hooks are found again by their names; those that remember nothing may change. What is frozen, and the learning
+        rates, are as they were saved; other rates given in the script have no effect, and a warning says so.
+
         Raises:
-            CheckpointError: the file holds no run, or model, optimizer, hooks or data differ from this Runner's;
-                nothing was loaded. Also what :func:`dlnotes.checkpoint.load` raises.
+            CheckpointError: the file holds no run, or model, optimizer, schedule, hooks or data differ from this
+                Runner's; all differences are named, and everything is as it was before. Also what
+                :func:`dlnotes.checkpoint.load` raises.
         """
-        state = checkpoint.load(path)
-        if "hooks" not in state:
-            raise CheckpointError(f"{path}: holds weights, not a run; use load_pretrained")
-        saved, own = [name for name, _ in state["hooks"]], [type(hook).__name__ for hook in self.hooks]
-        if saved != own:
-            raise CheckpointError(f"{path}: the run was saved with hooks {saved}, this Runner has {own}")
-        if state["iterations_per_epoch"] != self.iterations_per_epoch:
-            raise CheckpointError(
-                f"{path}: the saved run has {state['iterations_per_epoch']} iterations an epoch, "
-                f"this one {self.iterations_per_epoch}: the data, batch size or accumulation changed"
-            )
-        if len(state["random"]["loaders"]) != len(self._generators()):
-            raise CheckpointError(f"{path}: the saved run's data loaders had other generators than this one's")
-        self.step.load_state_dict(state)
-        for hook, (_, hook_state) in zip(self.hooks, state["hooks"], strict=True):
-            hook.load_state_dict(hook_state)
-        for name in ("epoch", "iteration", "iteration_in_epoch", "history", "metrics", "stop_reason"):
-            setattr(self, name, state[name])
-        self._sums, self._epoch_start = state["sums"], state["epoch_start"]
-        self._set_random_state(state["random"])
-        self._call("after_load_checkpoint")
+        resuming.resume(self, path)
+
+    def resume_if_possible(self, folder: str | Path) -> bool:
+        r"""Resume from ``last.pt`` in ``folder`` if it is there; return whether it was.
+
+        With :class:`~dlnotes.saving.Checkpoint`, a script that may be stopped at any time needs no more than
+        ``runner.resume_if_possible("run")`` before ``runner.train(epochs=20)``.
+        """
+        path = Path(folder) / "last.pt"
+        if path.exists():
+            self.resume(path)
+        return path.exists()

@@ -5,8 +5,11 @@ import torch
 from training import make_model, make_runner
 
 from dlnotes import checkpoint
-from dlnotes.hooks import EMA, POINTS, Checkpoint, EarlyStopping, Hook, Log, Progress, collect
+from dlnotes.averaging import EMA
+from dlnotes.hooks import POINTS, EarlyStopping, Hook, collect
+from dlnotes.logs import Log, Progress
 from dlnotes.pretrained import load_pretrained
+from dlnotes.saving import Checkpoint
 
 
 class Record(Hook):
@@ -144,7 +147,8 @@ def test_early_stopping_counts_validations_without_improvement():
     runner.train(epochs=100)
     assert runner.epoch == 5  # best 0.5 at epoch 2, then three that are not better by 0.1
     assert "val_loss has not improved for 3 validations" in runner.stop_reason
-    runner.train(epochs=100)
+    with pytest.warns(UserWarning, match=r"was stopped \(val_loss has not improved.*runner.stop_reason = None"):
+        runner.train(epochs=100)
     assert runner.epoch == 5  # a stopped run stays stopped
 
 

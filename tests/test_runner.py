@@ -9,10 +9,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from training import make_data, make_model, make_runner, make_step
 
 from dlnotes import checkpoint
+from dlnotes.averaging import EMA
 from dlnotes.checkpoint import CheckpointError
-from dlnotes.hooks import EMA, Checkpoint, EarlyStopping, Hook
+from dlnotes.hooks import EarlyStopping, Hook
 from dlnotes.optim import SGD
 from dlnotes.runner import Runner
+from dlnotes.saving import Checkpoint
 from dlnotes.step import NonFiniteError
 
 EPOCHS, ITERATIONS = 3, 6
@@ -69,7 +71,7 @@ def fingerprint(runner):
     state = runner.step.state_dict() | {
         "hooks": [hook.state_dict() for hook in runner.hooks],
         "history": runner.history,
-        "random": runner._random_state(),
+        "random": runner.sources().read(),
     }
     plain = {name: tensor.numpy().tobytes() for name, tensor in checkpoint.tensors(state)}
     return plain, repr(runner.history), repr(runner.hooks[1].drawn), repr(state["scaler"]), repr(state["scheduler"])
@@ -208,21 +210,24 @@ def test_a_nan_loss_names_the_iteration_and_poisons_no_checkpoint(tmp_path):
     saved = checkpoint.load(tmp_path / "last.pt")
     assert saved["iteration"] == 8
     assert all(value.isfinite().all() for value in saved["model"].values())
-    with pytest.raises(CheckpointError, match=r"model\.0\.weight holds NaN"):
+    with pytest.raises(CheckpointError, match="an update has begun and is not complete"):
         runner.save(tmp_path / "last.pt")
+    other = make_runner(model=runner.step.model)
+    with pytest.raises(CheckpointError, match=r"model\.0\.weight holds NaN"):
+        other.save(tmp_path / "last.pt")
     assert checkpoint.load(tmp_path / "last.pt")["iteration"] == 8
 
 
 def test_what_resume_refuses(tmp_path):
-    make_runner([Checkpoint(tmp_path)]).train(1)
+    make_runner([Checkpoint(tmp_path, monitor="val_loss")]).train(1)
     path = tmp_path / "last.pt"
     with pytest.raises(CheckpointError, match=r"saved with hooks \['Checkpoint'\], this Runner has \[\]"):
         make_runner().resume(path)
     with pytest.raises(CheckpointError, match="6 iterations an epoch, this one 3: the data, batch size"):
-        make_runner([Checkpoint(tmp_path)], accumulate=2).resume(path)
+        make_runner([Checkpoint(tmp_path, monitor="val_loss")], accumulate=2).resume(path)
     with pytest.raises(CheckpointError, match="other generators"):
-        make_runner([Checkpoint(tmp_path)], generator=True).resume(path)
-    runner = make_runner([Checkpoint(tmp_path)], model=nn.Sequential(nn.Linear(3, 4)))
+        make_runner([Checkpoint(tmp_path, monitor="val_loss")], generator=True).resume(path)
+    runner = make_runner([Checkpoint(tmp_path, monitor="val_loss")], model=nn.Sequential(nn.Linear(3, 4)))
     before = deepcopy(runner.step.model.state_dict())
     with pytest.raises(CheckpointError, match=r"model: missing: |model: unexpected: 1\.bias"):
         runner.resume(path)
