@@ -1,3 +1,31 @@
-"""The tested companion package of the course: one concept a module, imported where it is used."""
+r"""The tested companion package of the course: one concept a module, imported where it is used.
+
+Optimization:
+
+- ``optim``: SGD, Adagrad, RMSprop, Adam, AdamW, formula by formula, as fast as torch's.
+- ``optimizer``: their common form, for a rule of one's own; ``update``: all of them as one equation.
+- ``kernels``: the same updates in one pass over memory.
+- ``schedules``: learning rates over time: warm-up, steps, cosine, one cycle.
+- ``landscape``: curvature of a loss, its critical points, the way out of a saddle.
+
+Training:
+
+- ``step``: one update of supervised training; ``protocol``: what a Runner needs of any update.
+- ``precision``: mixed precision and loss scaling. ``losses``: loss functions.
+- ``runner``: epochs, iterations, the order of events, exact resumption.
+- ``hooks``: the points of a run, early stopping. ``saving``: the hook that writes checkpoints.
+- ``averaging``: a moving average of the weights. ``logs``: lines, bars, CSV, TensorBoard.
+- ``evaluation``: accuracy, metrics and predictions over a data set. ``modes``: freezing parts of a model.
+- ``finder``: a range test for the learning rate.
+- ``checkpoint``: files written whole or not at all; pretrained weights.
+- ``data``: small data sets that need no download. ``device``: where to compute.
+
+Figures:
+
+- ``plot``: curves, contours, both languages. ``explorer``: figures to turn knobs on.
+
+Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
+``randomness``, ``resuming``, ``validation`` (the Runner's); ``page``, ``render``, ``wording`` (the figures').
+"""
 
 __version__ = "0.1.0"

@@ -17,8 +17,9 @@ from dlnotes.comparing import data_problems, describe, hook_problems, hook_state
 if TYPE_CHECKING:
     from dlnotes.runner import Runner
 
-POSITION = ("run", "epoch", "iteration", "iteration_in_epoch", "history", "metrics", "stop_reason")
-KEYS = {*POSITION, "sums", "rates", "begun", "data", "frozen", "fixed", "random", "epoch_start", "ranks"}
+POSITION = ("run", "epoch", "iteration", "iteration_in_epoch", "stop_reason")
+REPORTS = ("history", "metrics")  # each process has its own
+KEYS = {*POSITION, *REPORTS, "sums", "rates", "begun", "data", "frozen", "fixed", "random", "epoch_start", "ranks"}
 
 
 def rank() -> int:
@@ -54,19 +55,15 @@ def save(runner: "Runner", path: str | Path) -> None:
             "after_train_iter or after_train_epoch, by a hook of high priority"
         )
     runner.call("before_save_checkpoint")
-    mine = {"random": runner.sources().read(), "epoch_start": runner.memory.epoch_start}
+    memory = runner.memory
+    mine = {"random": runner.sources().read(), "epoch_start": memory.epoch_start, "sums": memory.sums}
+    mine |= {name: getattr(runner, name) for name in REPORTS}
     everyones: list[Any] = [mine] * ranks()
     if ranks() > 1:
         dist.all_gather_object(everyones, mine)
-    model, memory = runner.step.model, runner.memory
+    model = runner.step.model
     state = {name: getattr(runner, name) for name in POSITION}
-    state |= {
-        "sums": memory.sums,
-        "rates": memory.rates,
-        "begun": memory.begun,
-        "data": _data(runner),
-        "hooks": hook_states(runner.hooks),
-    }
+    state |= {"rates": memory.rates, "begun": memory.begun, "data": _data(runner), "hooks": hook_states(runner.hooks)}
     state |= {"frozen": modes.frozen(model) if model.training else memory.frozen, "fixed": modes.fixed(model)}
     state |= everyones[0] | {"ranks": everyones[1:]}
     step = runner.step.state_dict()
@@ -142,10 +139,10 @@ def _load(runner: "Runner", state: Mapping[str, Any], mine: Mapping[str, Any], p
                 hook.load_state_dict(state["hooks"][name])
             except Exception as error:
                 raise CheckpointError(f"hook {name}: {type(error).__name__}: {error}") from error
-    for name in POSITION:
-        setattr(runner, name, state[name])
+    for name in POSITION + REPORTS:
+        setattr(runner, name, (state if name in POSITION else mine)[name])
     memory = runner.memory
-    memory.sums, memory.rates, memory.frozen = state["sums"], state["rates"], state["frozen"]
+    memory.sums, memory.rates, memory.frozen = mine["sums"], state["rates"], state["frozen"]
     memory.epoch_start, memory.begun = mine["epoch_start"], state["begun"]
     memory.put_back = mine["random"] if memory.begun else None
     modes.train_but(runner.step.model.eval(), state["frozen"])

@@ -280,7 +280,7 @@ class Runner:
         r"""Write everything the run needs to go on, atomically (:func:`dlnotes.checkpoint.save`).
 
         Exact, or refused: inside a run it is allowed in ``after_train_iter`` and ``after_train_epoch`` and at the end.
-        Of several processes all must call it, and the first one writes.
+        Of several processes all must call it, and the first one writes: its weights and hooks, everyone's randomness.
 
         Raises:
             CheckpointError: the run could not go on exactly from this point, or a hook's state cannot be stored.

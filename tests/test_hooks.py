@@ -207,3 +207,54 @@ def test_ema_weights_are_the_best_weights(tmp_path):
 def test_bad_options(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_help_shows_the_points_in_their_order():
+    table = [line.split()[0] for line in Hook.__doc__.splitlines() if line.strip().startswith(("before_", "after_"))]
+    assert table == list(POINTS)
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ({"state_dict": lambda self: {}}, "Half has state_dict and no load_state_dict"),
+        ({"load_state_dict": lambda self, state: None}, "Half has load_state_dict and no state_dict"),
+    ],
+)
+def test_a_memory_that_would_not_be_restored_is_refused_at_construction(methods, words):
+    with pytest.raises(TypeError, match=words):
+        make_runner([type("Half", (Hook,), methods)()])
+
+
+def test_hooks_show_how_they_were_made():
+    assert repr(EMA(0.9)) == "EMA(decay=0.9, warmup=False)"
+    assert repr(Checkpoint("run", every=5)).endswith("every=5, monitor=None, mode=None, keep=1)")
+    assert repr(EarlyStopping("val_accuracy", 3)) == (
+        "EarlyStopping(monitor='val_accuracy', patience=3, mode='max', min_delta=0.0)"
+    )
+    runner = make_runner([Log()])
+    assert repr(runner) == "Runner(Sequential, epoch=0, iteration=0, hooks=[Log(every=1)])"
+
+
+def test_hooks_cannot_be_added_in_silence():
+    runner = make_runner([Log()])
+    with pytest.raises(AttributeError, match="append"):
+        runner.hooks.append(EMA())
+
+
+def test_every_method_is_called_although_others_fail():
+    calls = []
+
+    def make(name, error):
+        def call(self, runner):
+            calls.append(name)
+            if error:
+                raise error
+
+        return type(name, (Hook,), {"after_train": call, "after_run": call})()
+
+    runner = make_runner([make("a", KeyError("first")), make("b", None), make("c", OSError("second"))])
+    with pytest.raises(KeyError, match="first") as caught:
+        runner.train(1)
+    assert calls == ["a", "b", "c"] * 2
+    assert len(caught.value.__notes__) == 3

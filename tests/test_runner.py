@@ -1,9 +1,14 @@
+import json
+import os
 import random
+import subprocess
+import sys
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+from book_reading import ROOT
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from training import make_data, make_model, make_runner, make_step
@@ -15,7 +20,7 @@ from dlnotes.hooks import EarlyStopping, Hook
 from dlnotes.optim import SGD
 from dlnotes.runner import Runner
 from dlnotes.saving import Checkpoint
-from dlnotes.step import NonFiniteError
+from dlnotes.step import NonFiniteError, TrainStep
 
 EPOCHS, ITERATIONS = 3, 6
 
@@ -268,3 +273,258 @@ def test_a_distributed_sampler_is_told_the_epoch():
     sampler.set_epoch = lambda epoch: (epochs.append(epoch), set_epoch(epoch))
     Runner(make_step(make_model()), DataLoader(make_data(), batch_size=4, sampler=sampler)).train(3)
     assert epochs == [0, 1, 2]
+
+
+class Watch(Hook):
+    """Every point with the error that the run shows there, and what validation shows of a batch."""
+
+    def __init__(self):
+        self.errors, self.seen = [], []
+
+    def after_train(self, runner):
+        self.errors.append(runner.error)
+
+    after_run = after_train
+
+    def after_val_iter(self, runner):
+        self.seen.append((runner.batch[0].shape, runner.output.shape))
+
+
+def test_batch_and_output_are_seen_in_validation_and_let_go_after_it():
+    runner = make_runner([watch := Watch()])
+    runner.train(1)
+    assert watch.seen == [((4, 3), (4, 2)), ((4, 3), (4, 2)), ((2, 3), (2, 2))]
+    assert runner.batch is None
+    assert runner.output is None
+
+
+def test_the_end_is_called_and_told_the_error():
+    class Fails(Hook):
+        def after_train_iter(self, runner):
+            raise ValueError("no")
+
+    runner = make_runner([watch := Watch(), Fails()])
+    with pytest.raises(ValueError, match="no"):
+        runner.train(1)
+    assert [type(error) for error in watch.errors] == [ValueError, ValueError]
+    runner = make_runner([watch := Watch()])
+    runner.train(1)
+    assert watch.errors == [None, None]
+
+
+def test_max_steps_and_validation_inside_epochs():
+    runner = make_runner(val_every=4)
+    runner.train(max_steps=16)
+    assert [(record["epoch"], record["iteration"]) for record in runner.history] == [
+        (1, 4),
+        (1, 6),
+        (2, 8),
+        (2, 12),
+        (3, 16),
+    ]
+    assert all("val_loss" in record for record in runner.history)
+    runner.train(epochs=3, max_steps=100)
+    assert (runner.epoch, runner.iteration) == (3, 18)
+    with pytest.raises(ValueError, match="train needs epochs or max_steps"):
+        runner.train()
+    with pytest.raises(ValueError, match="val_every must be >= 1 or None, got 0"):
+        make_runner(val_every=0)
+
+
+def test_max_steps_at_the_end_of_an_epoch_completes_it():
+    runner = make_runner()
+    runner.train(max_steps=12)
+    assert (runner.epoch, runner.iteration_in_epoch, len(runner.history)) == (2, 0, 2)
+
+
+def test_an_endless_stream_is_trained_validated_and_stopped():
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            while True:
+                yield from make_data()
+
+    torch.manual_seed(0)
+    validation = DataLoader(make_data(10, seed=1), batch_size=5)
+    stopping = EarlyStopping(patience=2, min_delta=10.0)
+    runner = Runner(make_step(), DataLoader(Endless(), 4), validation, hooks=[stopping], val_every=3)
+    runner.train(1)
+    assert (runner.iteration, runner.epoch, len(runner.history)) == (9, 0, 3)
+    assert "val_loss has not improved" in runner.stop_reason
+
+
+def test_stop_now_ends_after_the_update_and_otherwise_after_the_epoch():
+    class StopIt(Hook):
+        def __init__(self, now):
+            self.now = now
+
+        def after_train_iter(self, runner):
+            if runner.iteration == 8:
+                runner.stop("enough", now=self.now)
+
+    for now, end in ((True, (8, 1)), (False, (12, 2))):
+        runner = make_runner([StopIt(now)])
+        runner.train(3)
+        assert (runner.iteration, runner.epoch) == end
+        with pytest.warns(UserWarning, match=r"stopped \(enough\) and does not go on"):
+            runner.train(3)
+        assert runner.iteration == end[0]
+        runner.stop_reason = None
+        runner.train(3)
+        assert runner.epoch == 3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda folder: EarlyStopping(), lambda folder: Checkpoint(folder, monitor="val_loss")]
+)
+def test_a_monitor_without_validation_is_refused_before_training(make, tmp_path):
+    runner = Runner(make_step(), DataLoader(make_data(), 4), hooks=[make(tmp_path / "run")])
+    with pytest.raises(ValueError, match="monitors 'val_loss', and this Runner has no val_loader"):
+        runner.train(1)
+    assert runner.iteration == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_that_the_validation_gives_are_found_without_a_trace():
+    def two(output, target):
+        loss = nn.functional.cross_entropy(output, target)
+        return {"loss": loss, "half": loss / 2}
+
+    def make(monitor):
+        torch.manual_seed(0)
+        model = make_model()
+        step = TrainStep(model, two, SGD(model.parameters(), lr=0.1))
+        validation = DataLoader(make_data(10, seed=1), 4, shuffle=True)
+        hooks = [EarlyStopping(monitor, patience=9, mode="min")]
+        return Runner(step, DataLoader(make_data(), 4, shuffle=True), validation, hooks=hooks)
+
+    runners = [make("val_loss"), make("val_half")]
+    for seed, runner in enumerate(runners):
+        torch.manual_seed(5 * (seed < 2))
+        runner.train(2)
+    assert runners[0].history == runners[1].history
+    assert list(runners[0].history[0]) == ["epoch", "iteration", "loss", "half", "lr", "val_loss", "val_half"]
+    assert runners[0].history[0]["half"] == pytest.approx(runners[0].history[0]["loss"] / 2)
+    with pytest.raises(KeyError, match=r"no 'val_third' in .* \['val_half', 'val_loss'\]"):
+        make("val_third").train(1)
+
+
+def test_learning_rates_of_every_group_are_in_the_history():
+    model = make_model()
+    groups = [{"params": model[:2].parameters()}, {"params": model[4].parameters(), "lr": 0.02, "name": "head"}]
+    step = TrainStep(model, nn.functional.cross_entropy, torch.optim.SGD(groups, lr=0.1))
+    runner = Runner(step, DataLoader(make_data(), 4))
+    runner.train(1)
+    assert (runner.history[0]["lr"], runner.history[0]["lr_head"]) == (0.1, 0.02)
+
+
+def test_loaders_that_can_be_gone_through_only_once_are_refused():
+    batches = [tuple(tensor[:4] for tensor in make_data().tensors)]
+    with pytest.raises(TypeError, match="train_loader can be gone through only once"):
+        Runner(make_step(), iter(batches))
+    runner = Runner(make_step(), batches, batches)
+    runner.train(2)
+    assert runner.iteration == 2
+    with pytest.raises(TypeError, match="val_loader can be gone through only once"):
+        Runner(make_step(), batches, (batch for batch in batches))
+
+
+def test_a_step_of_ones_own_that_uses_the_runs_names(tmp_path):
+    runner = make_runner()
+    own = runner.step.state_dict()
+    runner.step.state_dict = lambda: own | {"epoch": 3}
+    with pytest.raises(CheckpointError, match=r"must not use the run's names \['epoch'\]"):
+        runner.save(tmp_path / "a.pt")
+
+
+PROCESS = """
+import sys, torch, torch.distributed as dist
+from torch.utils.data import DataLoader, DistributedSampler
+from dlnotes.saving import Checkpoint
+from dlnotes.checkpoint import CheckpointError
+from dlnotes.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
+from training import make_data, make_model, make_step
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def make():
+    torch.manual_seed(0)
+    model = DistributedDataParallel(make_model())
+    torch.manual_seed(rank)  # another dropout in each process
+    sampler = DistributedSampler(make_data(), shuffle=True)
+    hooks = [Checkpoint(f"{folder}/run", every=1)]
+    return Runner(make_step(model), DataLoader(make_data(), 4, sampler=sampler), hooks=hooks)
+whole = make()
+whole.train(max_steps=4)
+dist.barrier()
+resumed = make()
+resumed.resume(f"{folder}/run/last.pt")
+whole.train(3)
+dist.barrier()
+torch.manual_seed(99)
+resumed.train(3)
+for (name, a), b in zip(whole.step.model.named_parameters(), resumed.step.model.parameters(), strict=True):
+    assert torch.equal(a, b), name
+assert resumed.history == whole.history
+dist.destroy_process_group()
+alone = make_step()
+try:
+    Runner(alone, DataLoader(make_data(), 4)).resume(f"{folder}/run/last.pt")
+except CheckpointError as error:
+    assert "2 processes trained the saved run, 1 this one" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+def test_two_processes_write_one_file_and_each_resumes_exactly(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PROCESS]
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [subprocess.Popen([*command, str(rank), str(tmp_path)], **options) for rank in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.pt"]
+
+
+SNIPPET = """
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from dlnotes.averaging import EMA
+from dlnotes.evaluation import accuracy
+from dlnotes.hooks import EarlyStopping, Hook
+from dlnotes.logs import CSV, Log
+from dlnotes.runner import Runner
+from dlnotes.saving import Checkpoint
+from dlnotes.step import TrainStep
+
+def share(output: Tensor, target: Tensor) -> float:
+    return float((output > target).float().mean())
+
+class Mine:
+    def reset(self) -> None: ...
+    def update(self, output: Tensor, target: Tensor) -> None: ...
+    def compute(self) -> Tensor:
+        return torch.zeros(())
+
+class Watch(Hook):
+    def after_val_iter(self, runner: Runner) -> None:
+        print(runner.metrics["val_loss"])
+
+def run(step: TrainStep, loader: DataLoader[Tensor], batches: list[tuple[Tensor, Tensor]]) -> float:
+    metrics = {"share": share, "accuracy": accuracy, "mine": Mine()}
+    hooks = [EMA(0.9), EarlyStopping(), Watch(), Log(), CSV("a.csv"), Checkpoint("run", monitor="val_loss")]
+    runner = Runner(step, loader, batches, metrics=metrics, hooks=hooks)
+    runner.train(max_steps=3)
+    return runner.evaluate(batches, weights="run/best.pt")["loss"]
+"""
+
+
+def test_a_users_code_type_checks_strictly(tmp_path):
+    (tmp_path / "user.py").write_text(SNIPPET)
+    settings = {"include": ["user.py"], "typeCheckingMode": "strict", "reportUnusedCallResult": False}
+    settings |= {"extraPaths": [str(ROOT)], "reportMissingTypeStubs": False, "reportUnknownMemberType": False}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--project", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "0 errors" in done.stdout, done.stdout + done.stderr

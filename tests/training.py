@@ -30,10 +30,11 @@ def accuracy(output, target):
     return (output.argmax(1) == target).float().mean()
 
 
-def make_runner(hooks=(), *, seed=0, generator=False, workers=0, **options):
+def make_runner(hooks=(), *, seed=0, generator=False, workers=0, val_every=None, **options):
     """A run with shuffling, dropout, batch norm, a schedule, validation, and a last batch that is smaller."""
     torch.manual_seed(seed)
     own = torch.Generator().manual_seed(5) if generator else None
     train = DataLoader(make_data(), batch_size=4, shuffle=True, generator=own, num_workers=workers)
     validation = DataLoader(make_data(10, seed=1), batch_size=4)
-    return Runner(make_step(**options), train, validation, metrics={"accuracy": accuracy}, hooks=hooks)
+    metrics = {"accuracy": accuracy}
+    return Runner(make_step(**options), train, validation, metrics=metrics, hooks=hooks, val_every=val_every)

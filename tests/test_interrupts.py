@@ -1,0 +1,104 @@
+import signal
+import threading
+
+import pytest
+import torch
+from training import make_runner
+
+from dlnotes.hooks import Hook
+from dlnotes.interrupts import patient
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_waits_or_not():
+    answers = iter([True, False])
+    seen = []
+    with pytest.raises(KeyboardInterrupt), patient(lambda: next(answers)):
+        ctrl_c()
+        seen.append("it waited")
+        ctrl_c()
+        seen.append("not reached")
+    assert seen == ["it waited"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_somebody_elses_handler_and_other_threads_are_left_alone():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda *_: calls.append("theirs"))
+    try:
+        with patient(lambda: pytest.fail("not asked")):
+            ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert calls == ["theirs"]
+    with patient(lambda: True):
+        mine = signal.getsignal(signal.SIGINT)
+        thread = threading.Thread(target=lambda: calls.append(enter()))
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGINT) is mine
+    assert calls == ["theirs", "entered"]
+
+
+def enter():
+    with patient(lambda: True):
+        return "entered"
+
+
+class CtrlC(Hook):
+    def __init__(self, point, times=1, at=8):
+        self.times, self.at, self.ended = times, at, []
+        setattr(self, point, self.press)
+
+    def press(self, runner):
+        if runner.iteration == self.at:
+            for _ in range(self.times):
+                ctrl_c()
+
+    def after_train(self, runner):
+        self.ended.append(type(runner.error))
+
+    after_run = after_train
+
+
+def test_an_update_is_made_whole_and_writers_are_closed():
+    whole = make_runner()
+    whole.train(3)
+    hook = CtrlC("before_train_iter", at=7)
+    runner = make_runner([hook])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert runner.iteration == 8  # the eighth was about to be made, and was
+    assert hook.ended == [KeyboardInterrupt] * 2
+    runner.train(3)  # on it goes, as if nothing had been
+    assert torch.equal(runner.step.model[0].weight, whole.step.model[0].weight)
+    assert runner.history == whole.history
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    runner = make_runner([CtrlC("before_train_iter", times=2, at=7)])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert runner.iteration == 7
+    assert runner.unsaveable == "an update has begun and is not complete"
+
+
+def test_validation_is_left_at_once():
+    runner = make_runner([CtrlC("after_val_iter", at=12)])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert (runner.epoch, runner.iteration, len(runner.history)) == (1, 12, 1)
+    assert runner.step.model.training
+
+
+def test_at_the_last_update_of_an_epoch_no_validation_follows():
+    runner = make_runner([CtrlC("after_train_iter", at=6)])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert (runner.epoch, runner.iteration_in_epoch, runner.history) == (0, 6, [])
+    runner.hooks[0].at = None
+    runner.train(1)
+    assert (runner.epoch, len(runner.history)) == (1, 1)
