@@ -130,8 +130,13 @@ class Calls:
     """
 
     def __init__(self, hooks: Sequence[Hook], runner: Any):
-        self._methods, self._runner = collect(hooks), runner
+        self._methods: dict[str, list[Callable[[Any], None]]] = collect(hooks)
+        self._runner = runner
         self._now: Any = None  # the method that is being called, or was called last
+
+    def methods(self, point: str) -> list[Callable[[Any], None]]:
+        r"""The methods of a point, in order, to be called with the runner."""
+        return self._methods[point]
 
     def __call__(self, point: str) -> None:
         methods, runner = self._methods[point], self._runner

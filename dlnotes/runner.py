@@ -96,7 +96,7 @@ class Runner:
         self.history: list[dict[str, float]] = []
         self.logs: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
-        self.batch: Any = None
+        self.batch: Any = None  # and the output for it, in validation
         self.output: Any = None
         self.stop_reason: str | None = None
         self.error: BaseException | None = None
@@ -179,16 +179,23 @@ class Runner:
             self.call("before_train_epoch")
             self.memory.epoch_start = self.sources().read()
         self.memory.frozen = modes.train_but(self.step.model, self.memory.frozen)
-        call, step, add = self.call, self.step, self.memory.add
+        call, step, sums = self.call, self.step, self.memory.sums
+        before = call.methods("before_train_iter")  # called here: this loop is what the Runner costs
         for batches in self._batches():
-            call("before_train_iter")
+            for method in before:
+                method(self)
             try:
                 self.logs = logs = step(batches)
             except NonFiniteError as error:
                 raise NonFiniteError(f"iteration {self.iteration + 1} (epoch {self.epoch + 1}): {error}") from error
             self.iteration += 1
             self.iteration_in_epoch += 1
-            add(logs)
+            count = logs["count"]
+            if len(logs) > 4 or logs["skipped"] or not count:
+                self.memory.add(logs)
+            else:
+                sums["count"] += count
+                sums["loss"] += logs["loss"] * count
             self.unsaveable = None
             call("after_train_iter")
             if self.iteration >= self._limit:
@@ -219,11 +226,13 @@ class Runner:
             for _ in islice(batches, self.iteration_in_epoch * self.step.accumulate):
                 pass
             sources.write(now)
+        validates, accumulate = self.val_every is not None, self.step.accumulate
         while True:
-            if self.val_every is not None:
+            if validates:
                 self._validate_if_due()
-            group = [] if self._limit < 0 else list(islice(batches, self.step.accumulate))
-            if not group:
+                if self._limit < 0:  # stopped by it
+                    return
+            if not (group := list(islice(batches, accumulate))):
                 return
             yield group
 
@@ -256,8 +265,7 @@ class Runner:
 
         Args:
             loader: gives batches as ``val_loader`` does.
-            weights: ``"run/best.pt"`` or another file, a state dict, or an :class:`~dlnotes.averaging.EMA`;
-                ``None`` (default): as they are.
+            weights: a file such as ``"run/best.pt"``, a state dict, an EMA hook; ``None`` (default): as they are.
 
         Differs from :meth:`validate`: no hook is called, and the names have no ``val_``.
         """
@@ -269,8 +277,8 @@ class Runner:
 
     def loaders(self) -> dict[str, Any]:
         r"""The data loaders by name."""
-        loaders = {"train_loader": self.train_loader, "val_loader": self.val_loader}
-        return {name: loader for name, loader in loaders.items() if loader is not None}
+        val = {} if self.val_loader is None else {"val_loader": self.val_loader}
+        return {"train_loader": self.train_loader} | val
 
     def sources(self) -> Sources:
         r"""Where the run's random numbers come from."""
@@ -283,8 +291,8 @@ class Runner:
         Of several processes all must call it, and the first one writes: its weights and hooks, everyone's randomness.
 
         Raises:
-            CheckpointError: the run could not go on exactly from this point, or a hook's state cannot be stored.
-                Also what :func:`dlnotes.checkpoint.save` raises.
+            CheckpointError: the run could not go on exactly from here, or a hook's state cannot be stored. Also what
+                :func:`dlnotes.checkpoint.save` raises.
         """
         resuming.save(self, path)
 
@@ -295,17 +303,15 @@ class Runner:
         rates, are as they were saved; other rates given in the script have no effect, and a warning says so.
 
         Raises:
-            CheckpointError: the file holds no run, or model, optimizer, schedule, hooks or data differ from this
-                Runner's; all differences are named, and everything is as it was before. Also what
-                :func:`dlnotes.checkpoint.load` raises.
+            CheckpointError: the file holds no run, or step, hooks or data differ from this Runner's; all differences
+                are named, and everything is as it was. Also what :func:`dlnotes.checkpoint.load` raises.
         """
         resuming.resume(self, path)
 
     def resume_if_possible(self, folder: str | Path) -> bool:
         r"""Resume from ``last.pt`` in ``folder`` if it is there; return whether it was.
 
-        With :class:`~dlnotes.saving.Checkpoint`, a script that may be stopped at any time needs no more than
-        ``runner.resume_if_possible("run")`` before ``runner.train(epochs=20)``.
+        With :class:`~dlnotes.saving.Checkpoint`, a script that may be stopped needs no more than this before ``train``.
         """
         path = Path(folder) / "last.pt"
         if path.exists():
