@@ -6,7 +6,7 @@ Optimization:
 - ``optimizer``: their common form, for a rule of one's own; ``update``: all of them as one equation.
 - ``kernels``: the same updates in one pass over memory.
 - ``schedules``: learning rates over time: warm-up, steps, cosine, one cycle.
-- ``landscape``: curvature of a loss, its critical points, the way out of a saddle.
+- ``landscape``: curvature of a loss, its critical points, the way out of a saddle. ``surfaces``: its pictures.
 
 Training:
 
@@ -17,7 +17,7 @@ Training:
 - ``averaging``: a moving average of the weights. ``logs``: lines, bars, CSV, TensorBoard.
 - ``evaluation``: accuracy, metrics and predictions over a data set. ``modes``: freezing parts of a model.
 - ``finder``: a range test for the learning rate.
-- ``checkpoint``: files written whole or not at all; pretrained weights.
+- ``checkpoint``: files written whole or not at all. ``pretrained``: weights from elsewhere.
 - ``data``: small data sets that need no download. ``device``: where to compute.
 
 Figures:
@@ -25,7 +25,8 @@ Figures:
 - ``plot``: curves, contours, both languages. ``explorer``: figures to turn knobs on.
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
-``randomness``, ``resuming``, ``validation`` (the Runner's); ``page``, ``render``, ``wording`` (the figures').
+``randomness``, ``resuming``, ``validation`` (the Runner's); ``files`` (the checkpoint's); ``objective`` (the landscape's);
+``page``, ``render``, ``wording`` (the figures').
 """
 
 __version__ = "0.1.0"
