@@ -25,8 +25,8 @@ Figures:
 - ``plot``: curves, contours, both languages. ``explorer``: figures to turn knobs on.
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
-``randomness``, ``resuming``, ``validation`` (the Runner's); ``files`` (the checkpoint's); ``objective`` (the landscape's);
-``page``, ``render``, ``wording`` (the figures').
+``randomness``, ``resuming``, ``validation`` (the Runner's); ``files`` (the checkpoint's);
+``objective`` (the landscape's); ``page``, ``render``, ``wording`` (the figures').
 """
 
 __version__ = "0.1.0"
