@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler
 from training import make_runner
 
 from dlnotes import schedules
-from dlnotes.hooks import Checkpoint
+from dlnotes.saving import Checkpoint
 
 PEAK = 0.5
 
@@ -89,17 +89,17 @@ def test_every_group_keeps_its_own_rate():
 
 
 def test_a_resumed_run_goes_on_in_the_schedule(tmp_path):
-    def make():
-        runner = make_runner([Checkpoint(tmp_path)])
+    def make(folder):
+        runner = make_runner([Checkpoint(tmp_path / folder)])
         schedule = schedules.then(schedules.warmup(5), 5, schedules.cosine(13))
         runner.step.scheduler = schedules.scheduler(runner.step.optimizer, schedule)
         return runner
 
-    whole = make()
+    whole = make("whole")
     whole.train(3)
-    make().train(1)
-    resumed = make()
-    resumed.resume(tmp_path / "last.pt")
+    make("part").train(1)
+    resumed = make("part")
+    resumed.resume(tmp_path / "part" / "last.pt")
     resumed.train(3)
     assert resumed.history == whole.history
     assert resumed.history[-1]["lr"] == pytest.approx(0.1 * (1 + math.cos(math.pi)) / 2, abs=1e-12)
