@@ -22,11 +22,11 @@ Training:
 
 Figures:
 
-- ``plot``: curves, contours, both languages. ``explorer``: figures to turn knobs on.
+- ``plot``: curves, contours, explorers and live figures, both languages; ``figures`` is the workshop behind it.
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``validation`` (the Runner's); ``files`` (the checkpoint's);
-``objective`` (the landscape's); ``page``, ``render``, ``wording`` (the figures').
+``objective`` (the landscape's).
 """
 
 __version__ = "0.1.0"
