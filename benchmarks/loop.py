@@ -80,9 +80,9 @@ def main() -> None:
     torch.set_num_threads(1)  # a step this small gains nothing from more, and they would add noise
     candidates = {"plain loop": plain(), "Runner": with_runner(0), "Runner, 5 hooks": with_runner(5)}
     results = {f"{BATCHES} training steps": compare(candidates, "plain loop", arguments.rounds)}
-    for work in results.values():
-        for name, seconds in neighbours.beside(candidates, arguments.runs).items():
-            work[name]["beside"] = seconds
+    (work,) = results
+    for name, seconds in neighbours.beside({work: candidates}, arguments.runs)[work].items():
+        results[work][name]["beside"] = seconds
     print(table(results))
     print(f"milliseconds for {BATCHES} steps, mean (worst):")
     print(neighbours.table(results))

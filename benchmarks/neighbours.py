@@ -29,7 +29,7 @@ SETTLE = 4.0  # seconds until a neighbour has imported what it needs
 
 @contextmanager
 def running(programs: list[str]) -> Iterator[None]:
-    """Python programs that run beside what stands inside."""
+    """Python programs that run beside what stands inside, on all cores."""
     processes = [subprocess.Popen([sys.executable, "-c", program]) for program in programs]
     try:
         if processes:
@@ -56,13 +56,16 @@ def single_runs(candidates: Mapping[str, Callable[[], object]], runs: int) -> di
     return {name: {"mean": float(f"{m:.3g}"), "worst": float(f"{w:.3g}")} for name, (m, w) in rounded.items()}
 
 
-def beside(candidates: Mapping[str, Callable[[], object]], runs: int = 60) -> dict[str, dict[str, dict[str, float]]]:
-    """For each candidate, mean and worst seconds beside each kind of neighbours."""
-    found = {}
+def beside(works: Mapping[str, Mapping[str, Callable[[], object]]], runs: int = 40) -> dict[str, dict[str, dict]]:
+    """For each work and candidate, mean and worst seconds beside each kind of neighbours."""
+    found = {work: {name: {} for name in candidates} for work, candidates in works.items()}
     for kind, programs in NEIGHBOURS.items():
+        print(f"beside neighbours: {kind}", flush=True)
         with running(programs):
-            found[kind] = single_runs(candidates, runs)
-    return {name: {kind: found[kind][name] for kind in NEIGHBOURS} for name in candidates}
+            for work, candidates in works.items():
+                for name, seconds in single_runs(candidates, runs).items():
+                    found[work][name][kind] = seconds
+    return found
 
 
 def table(results: Mapping[str, Mapping[str, dict]]) -> str:

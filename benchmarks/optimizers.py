@@ -64,15 +64,17 @@ def main() -> None:
     """Measure everything and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21, help="rounds of each comparison (21)")
-    parser.add_argument("--runs", type=int, default=60, help="single steps beside each kind of neighbours (60)")
+    parser.add_argument("--runs", type=int, default=40, help="single steps beside each kind of neighbours (40)")
     arguments = parser.parse_args()
-    results = {}
+    results, shared = {}, {}
     for work, (name, options, shapes) in WORK.items():
+        print(work, flush=True)
         steps = candidates(name, options, shapes)
         baseline = "torch, fused" if "torch, fused" in steps else "torch, foreach"
         results[work] = compare(steps, baseline, arguments.rounds)
-        shared = {form: step for form, step in steps.items() if form not in ("ours, readable", "labml-nn")}
-        for form, seconds in neighbours.beside(shared, arguments.runs).items():
+        shared[work] = {form: step for form, step in steps.items() if form not in ("ours, readable", "labml-nn")}
+    for work, forms in neighbours.beside(shared, arguments.runs).items():
+        for form, seconds in forms.items():
             results[work][form]["beside"] = seconds
     print(table(results))
     print("milliseconds a step, mean (worst):")

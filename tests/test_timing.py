@@ -97,7 +97,7 @@ def test_mean_and_worst_of_single_runs_beside_each_kind(monkeypatch):
     monkeypatch.setattr(neighbours, "NEIGHBOURS", {"idle": [], "none either": []})
     monkeypatch.setattr(neighbours, "measure", lambda run: next(seconds))
     calls = []
-    results = neighbours.beside({"ours": lambda: calls.append(1)}, runs=3)
+    results = neighbours.beside({"work": {"ours": lambda: calls.append(1)}}, runs=3)["work"]
     assert results == {"ours": {"idle": (found := {"mean": 4.0, "worst": 8.0}), "none either": found}}
     assert len(calls) == 2  # one before each kind; the others went to measure
     text = neighbours.table({"work": {"ours": {"beside": results["ours"]}, "noise": {}}})
