@@ -75,6 +75,8 @@ class EMA(Hook):
         self._rounded = any(a.dtype != p.dtype for a, p in zip(self.averages, parameters.values(), strict=True))
 
     def _require_fit(self, model: nn.Module) -> None:
+        if not self.averages:
+            raise CheckpointError("EMA: there is no average yet; a run makes one, or start(model)")
         own = {name: tuple(p.shape) for name, p in _averaged(model).items()}
         kept = {name: tuple(a.shape) for name, a in zip(self._names, self.averages, strict=True)}
         if list(own.items()) != list(kept.items()):
@@ -82,7 +84,7 @@ class EMA(Hook):
             raise CheckpointError(f"EMA: the average is of another model than this one: {wrong}")
 
     def apply(self, model: nn.Module) -> None:
-        r"""Make the average the weights of ``model``: the trained model, or one built like it."""
+        r"""Make the average the weights of ``model``: the trained model, or one with its buffers."""
         self._require_fit(model)
         with torch.no_grad():
             for average, parameter in zip(self.averages, _averaged(model).values(), strict=True):
@@ -110,6 +112,14 @@ class EMA(Hook):
         for parameter, data in self._trained:
             parameter.data = data
         self._trained = []
+
+    def before_run(self, runner: "Runner") -> None:
+        if (
+            sum(isinstance(hook, EMA) for hook in runner.hooks) > 1
+        ):  # each would take the other's for the trained weights
+            raise ValueError(
+                "EMA: a validation judges one average, so a run has one EMA; compare decays in runs of their own"
+            )
 
     def before_train(self, runner: "Runner") -> None:
         self.start(runner.step.model)

@@ -3,6 +3,7 @@ r"""Batches, outputs and losses of any form: moved, cast, counted."""
 import copy
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 HALVES = (torch.float16, torch.bfloat16)
-TAKEN = ("samples", "skipped", "grad_norm")  # a step's own logs
+TAKEN = re.compile("samples|skipped|grad_norm|epoch|iteration|lr(_.*)?|val_.*")  # in a step's logs, or a history
 
 
 def each(function: Callable[[Any], Any], tree: Any) -> Any:
@@ -138,8 +139,8 @@ def means(losses: Any, samples: int) -> tuple[dict[str, Any], float]:
     for name, part in losses.items():
         if isinstance(part, Tensor) and part.dim():
             raise ValueError(f"loss must return a scalar, got shape {tuple(part.shape)} for {name!r}")
-        if name in TAKEN:
-            raise ValueError(f"loss: {name!r} cannot name a loss, since the step logs its own under it")
+        if TAKEN.fullmatch(name):
+            raise ValueError(f"loss: {name!r} cannot name a loss, since step or history log something else under it")
         if name not in ("loss", "count"):
             named[name] = part.detach() if isinstance(part, Tensor) else part  # a graph held by no one's backward
     count = value(losses.get("count", samples))

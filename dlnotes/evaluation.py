@@ -56,6 +56,30 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
     return (predicted == target).float().mean()
 
 
+def checked(metrics: Mapping[str, Measure | Metric]) -> dict[str, Measure | Metric]:
+    r"""The metrics as a dict of our own.
+
+    Raises:
+        TypeError: it is no mapping, or one is neither a function nor a :class:`Metric`.
+        ValueError: one is called ``loss``.
+
+    >>> checked({"accuracy": Metric})
+    Traceback (most recent call last):
+    ...
+    TypeError: metrics: accuracy must be a function or have reset, update and compute, got a class: write Metric()
+    """
+    if not isinstance(metrics, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"metrics must be a dict of names and functions, got a {type(metrics).__name__}")
+    if "loss" in metrics:
+        raise ValueError("metrics: 'loss' is the name of the loss; name the metric otherwise")
+    for name, metric in metrics.items():
+        if isinstance(metric, type) or not (isinstance(metric, Metric) or callable(metric)):
+            kind: Any = metric
+            what = f"a class: write {kind.__name__}()" if isinstance(kind, type) else repr(kind)
+            raise TypeError(f"metrics: {name} must be a function or have reset, update and compute, got {what}")
+    return dict(metrics)
+
+
 class Tally:
     r"""Losses and metrics summed over batches, each weighted by what it is a mean over.
 
@@ -63,11 +87,12 @@ class Tally:
     ``compute`` see every batch and are computed once.
 
     Args:
-        metrics: by name, ``f(output, target)`` or a :class:`Metric`.
+        metrics: by name, ``f(output, target)`` or a :class:`Metric`; parts of a dict are called ``name_part``.
         model: metrics that are modules go where it is.
 
     Raises:
         ValueError: a metric has a loss's name.
+        TypeError: a metric is neither, or does not compute a number.
 
     >>> tally = Tally({"bias": lambda output, target: (output - target).mean()}, nn.Linear(1, 1))
     >>> tally.add(Evaluation(torch.ones(3), torch.zeros(3), {"loss": 1.0}, 3.0, 3))
@@ -79,7 +104,7 @@ class Tally:
     def __init__(self, metrics: Mapping[str, Measure | Metric], model: nn.Module):
         self._functions: dict[str, Measure] = {}
         self._objects: dict[str, Metric] = {}
-        for name, metric in metrics.items():
+        for name, metric in checked(metrics).items():
             if isinstance(metric, Metric):
                 if isinstance(metric, nn.Module):
                     metric.to(next(model.parameters()).device)
@@ -100,7 +125,7 @@ class Tally:
             for name, value in batch.losses.items():
                 self._losses[name] = self._losses.get(name, 0.0) + value * batch.count
         for name, measure in self._functions.items():
-            self._means[name] += float(measure(batch.output, batch.target)) * batch.samples
+            self._means[name] += _number(name, measure(batch.output, batch.target)) * batch.samples
         for metric in self._objects.values():
             metric.update(batch.output, batch.target)
         self._count += batch.count
@@ -122,11 +147,15 @@ class Tally:
             several = isinstance(value, Mapping)
             parts = {f"{name}_{key}": part for key, part in value.items()} if several else {name: value}
             for part_name, part in parts.items():
-                try:
-                    results[part_name] = float(part)
-                except (TypeError, ValueError, RuntimeError) as error:
-                    raise TypeError(f"metrics: {part_name} must compute a number, got {part!r}") from error
+                results[part_name] = _number(part_name, part)
         return results
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"metrics: {name} must compute a number, got {value!r}") from error
 
 
 @contextmanager

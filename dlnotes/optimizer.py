@@ -127,7 +127,10 @@ class RuleOptimizer(Optimizer):
             self.check(self.defaults | group)
         super().load_state_dict(dict(state_dict))
         for group in self.param_groups:  # a state of an older version lacks the newest options
-            group.update({name: value for name, value in self.defaults.items() if name not in group})
+            group.pop("differentiable", None)  # which torch adds in loading
+            group.update(
+                {name: self.defaults[name] for name in self.defaults.keys() - group.keys() - {"differentiable"}}
+            )
         for parameter, state in self.state.items():
             for name, value in state.items():
                 if name == "step":  # the kernels count on the parameter's device

@@ -1,9 +1,11 @@
 r"""Where a run draws its random numbers: every generator found, read, compared and put back."""
 
+import collections.abc
 import copy
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -183,6 +185,15 @@ class Sources:
             "counters": {path: getattr(owner, name) for path, owner, name in _counters(self._loaders)},
             "started": [name for name, loader in self._loaders.items() if _has_started(loader)],
         }
+
+    @contextmanager
+    def untouched(self) -> collections.abc.Generator[None]:
+        r"""Whatever is drawn inside the ``with``, all of them are then as they were."""
+        before = self.read()
+        try:
+            yield
+        finally:
+            self.write(before)
 
     def start_workers(self, state: Mapping[str, Any], but: str | None = None) -> None:
         r"""Have those loaders' persistent workers running that had them when ``state`` was read, except one's.

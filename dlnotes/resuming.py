@@ -99,7 +99,7 @@ def resume(runner: "Runner", path: str | Path) -> None:
         raise CheckpointError(f"{path}: not a run's checkpoint ({type(error).__name__}: {error})") from error
     if problems:
         raise CheckpointError(f"{path}: the checkpoint does not fit this run:\n  " + "\n  ".join(problems))
-    given = runner.memory.rates
+    given, options = runner.memory.rates, _options(runner)
     with all_or_nothing(runner):
         try:
             _load(runner, state, mine, Path(path))
@@ -112,6 +112,43 @@ def resume(runner: "Runner", path: str | Path) -> None:
             "has no effect. To change them, set them in the optimizer's and the schedule's state after the resume",
             stacklevel=3,
         )
+
+    changed = [
+        f"{name} {ours[name]!r} ({theirs.get(name)!r} as saved)"
+        for ours, theirs in zip(options, _options(runner), strict=True)
+        for name in ours
+        if ours[name] != theirs.get(name)
+    ]
+    if changed:
+        warnings.warn(
+            f"{path}: the optimizer's settings are those of the saved run; given here and without effect: "
+            f"{', '.join(dict.fromkeys(changed))}. To change them, set them in its groups after the resume",
+            stacklevel=3,
+        )
+
+
+def require_folder(folder: str | Path) -> None:
+    r"""Refuse a file where its folder is meant.
+
+    >>> require_folder("no such folder yet")
+    """
+    if Path(folder).is_file():
+        raise NotADirectoryError(f"folder: {folder} is a file; give the folder that holds it")
+
+
+def _options(runner: "Runner") -> list[dict[str, Any]]:
+    r"""What the optimizer's groups were given beside the rates, and beside what a schedule moves with them."""
+    groups = getattr(getattr(runner.step, "optimizer", None), "param_groups", [])
+    moving = {"params", "param_names", "lr", "initial_lr", "min_lr", "max_lr", "differentiable"}
+    cycled = {"momentum", "betas"}
+    return [
+        {
+            name: value
+            for name, value in group.items()
+            if name not in moving and not (name in cycled and "max_momentum" in group) and not isinstance(value, Tensor)
+        }
+        for group in groups
+    ]
 
 
 def _problems(runner: "Runner", state: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ class Runner:
 
     Raises:
         TypeError: a hook has a method that is no hook point; a loader can be gone through only once.
-        ValueError: a metric is called ``loss``.
+        ValueError: a metric is called ``loss``; ``val_every`` is out of range, or there is no ``val_loader`` for it.
         NonFiniteError: the loss became NaN or infinite; the message names the iteration.
 
     Parts of the model that are in evaluation mode when an epoch begins stay in it
@@ -85,12 +85,10 @@ class Runner:
         for name, loader in (("train_loader", train_loader), ("val_loader", val_loader)):
             if isinstance(loader, Iterator):
                 raise TypeError(f"{name} can be gone through only once; a list or a DataLoader begins anew")
-        if "loss" in (metrics or {}):
-            raise ValueError("metrics: 'loss' is the name of the loss; name the metric otherwise")
-        if val_every is not None and val_every < 1:
-            raise ValueError(f"val_every must be >= 1 or None, got {val_every}")
+        if val_every is not None and (val_every < 1 or val_loader is None):
+            raise ValueError(f"val_every must be >= 1, with a val_loader, or None, got {val_every}")
         self.step, self.train_loader, self.val_loader, self.val_every = step, train_loader, val_loader, val_every
-        self._metrics, self.hooks = dict(metrics or {}), tuple(hooks)
+        self._metrics, self.hooks = evaluation.checked(metrics or {}), tuple(hooks)
         self.call = Calls(self.hooks, self)
         self.epoch = self.iteration = self.iteration_in_epoch = 0
         self.history: list[dict[str, float]] = []
@@ -267,13 +265,15 @@ class Runner:
             loader: gives batches as ``val_loader`` does.
             weights: a file such as ``"run/best.pt"``, a state dict, an EMA hook; ``None`` (default): as they are.
 
-        Differs from :meth:`validate`: no hook is called, and the names have no ``val_``.
+        Differs from :meth:`validate`: no hook is called, no name has ``val_``, and random generators stay as they were.
         """
-        return evaluation.evaluate(self.step, loader, self._metrics, weights)
+        with self.sources().untouched():
+            return evaluation.evaluate(self.step, loader, self._metrics, weights)
 
     def predict(self, loader: Iterable[Any], weights: Weights = None) -> Any:
         r"""The outputs for all of ``loader``, joined, on the CPU; see :func:`dlnotes.evaluation.predict`."""
-        return evaluation.predict(self.step, loader, weights)
+        with self.sources().untouched():
+            return evaluation.predict(self.step, loader, weights)
 
     def loaders(self) -> dict[str, Any]:
         r"""The data loaders by name."""
@@ -313,6 +313,7 @@ class Runner:
 
         With :class:`~dlnotes.saving.Checkpoint`, a script that may be stopped needs no more than this before ``train``.
         """
+        resuming.require_folder(folder)
         path = Path(folder) / "last.pt"
         if path.exists():
             self.resume(path)

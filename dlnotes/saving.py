@@ -66,6 +66,8 @@ class Checkpoint(Hook):
         self._run = self._saved = None  # the run that the folder belongs to, and the iteration last written
 
     def before_run(self, runner: "Runner") -> None:
+        if sum(isinstance(hook, Checkpoint) for hook in runner.hooks) > 1:  # the first would miss what the second does
+            raise ValueError("Checkpoint: one a run; for more files write a hook that calls checkpoint.save")
         if not runner.is_main:
             return
         if self._run != runner.run:

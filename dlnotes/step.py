@@ -124,8 +124,9 @@ class TrainStep:
             raise ValueError(f"accumulate must be >= 1, got {accumulate}")
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be > 0 or None, got {clip_norm}")
-        if not callable(loss):
-            raise TypeError(f"loss must be a function of output and target, got {loss!r}")
+        if not callable(loss) or isinstance(loss, type):
+            cure = "; call the class first: nn.CrossEntropyLoss()" if callable(loss) else ""
+            raise TypeError(f"loss must be a function of output and target, got {loss!r}{cure}")
         parts.check(model, optimizer, scheduler, amp)
         self.model, self.loss, self.optimizer, self.scheduler = model, loss, optimizer, scheduler
         self.accumulate, self.clip_norm, self.amp = accumulate, clip_norm, amp

@@ -133,3 +133,10 @@ def test_validation_before_the_run_sees_the_weights_as_they_are():
     runner = make_runner([EMA(0.9)])
     assert runner.validate() == {f"val_{n}": v for n, v in runner.evaluate(runner.val_loader).items()}
     assert len(make_data()) == 22
+
+
+def test_a_second_average_is_refused_and_one_that_is_not_there_yet_is_told():
+    with pytest.raises(ValueError, match="EMA: a validation judges one average, so a run has one EMA"):
+        make_runner([EMA(0.9), EMA(0.5)]).train(1)
+    with pytest.raises(CheckpointError, match="there is no average yet"):
+        EMA(0.9).apply(make_model())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from dlnotes.batches import apply, rows, tensors, to_device, to_float32
+from dlnotes.batches import apply, means, rows, tensors, to_device, to_float32
 
 Pair = collections.namedtuple("Pair", "a b")
 META = torch.device("meta")
@@ -87,3 +87,9 @@ def test_classes_are_no_batches():
 @pytest.mark.parametrize("tree", [torch.zeros(4, 2), [torch.zeros(4), {"y": (torch.zeros(4, 1), "name")}]])
 def test_rows_that_agree(tree):
     assert rows(tree) == 4
+
+
+@pytest.mark.parametrize("name", ["samples", "skipped", "grad_norm", "epoch", "iteration", "lr", "lr_1", "val_loss"])
+def test_names_that_step_and_history_use_are_taken(name):
+    with pytest.raises(ValueError, match=f"loss: '{name}' cannot name a loss"):
+        means({"loss": torch.tensor(1.0), name: 2.0}, 1)

@@ -9,7 +9,8 @@ from training import make_data, make_model, make_runner, make_step
 
 from dlnotes import checkpoint
 from dlnotes.averaging import EMA
-from dlnotes.evaluation import Tally, accuracy, evaluate, holding, predict
+from dlnotes.evaluation import Tally, accuracy, checked, evaluate, holding, predict
+from dlnotes.hooks import Hook
 from dlnotes.protocol import Evaluation
 from dlnotes.runner import Runner
 from dlnotes.step import TrainStep
@@ -202,3 +203,36 @@ def test_accuracy():
     assert accuracy(scores, torch.tensor([[0, 1], [1, 0]])) == 0.75
     with pytest.raises(ValueError, match=r"target must have the shape \(2, 2\), got \(2,\)"):
         accuracy(scores, torch.tensor([0, 1]))
+
+
+def test_wrong_metrics_are_named_before_training():
+    class Counts:
+        def update(self, output, target):
+            pass
+
+    for metrics, message in (
+        ([accuracy], "metrics must be a dict of names and functions, got a list"),
+        ({"f1": Counts}, r"metrics: f1 must be .*, got a class: write Counts\(\)"),
+        ({"f1": Counts()}, "metrics: f1 must be a function or have reset, update and compute"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            checked.__wrapped__(metrics)
+    step = make_step()
+    with pytest.raises(TypeError, match=r"metrics: shapes must compute a number, got tensor\("):
+        evaluate(step, [make_data(4).tensors], {"shapes": lambda output, target: output})
+
+
+def test_a_look_at_other_data_changes_no_training():
+    ends = []
+    for looks in (False, True):
+
+        class Look(Hook):
+            def after_train_epoch(self, runner, looks=looks):
+                if looks:
+                    runner.evaluate(DataLoader(make_data(10, seed=1), batch_size=4, shuffle=True))
+                    runner.predict(DataLoader(make_data(10, seed=1).tensors[0], batch_size=4, shuffle=True))
+
+        runner = make_runner([Look()])
+        runner.train(3)
+        ends.append(runner.step.model[0].weight.detach().clone())
+    assert torch.equal(*ends)

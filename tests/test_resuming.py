@@ -19,7 +19,7 @@ from torch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
 )
-from training import make_data, make_model, make_step
+from training import make_data, make_model, make_runner, make_step
 
 from dlnotes import checkpoint
 from dlnotes.averaging import EMA
@@ -560,3 +560,27 @@ def test_the_parameters_of_another_model_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"model: missing: 5\.weight"):
         runner.resume(tmp_path / "a.pt")
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_settings_given_on_resume_that_have_no_effect_are_told(tmp_path):
+    def run(**options):
+        torch.manual_seed(0)
+        model = make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, **options)
+        step = TrainStep(model, nn.functional.cross_entropy, optimizer)
+        return Runner(step, DataLoader(make_data(), batch_size=4))
+
+    runner = run()
+    runner.train(1)
+    runner.save(tmp_path / "run.pt")
+    with pytest.warns(
+        UserWarning, match=r"without effect: momentum 0\.9 \(0 as saved\), weight_decay 0\.3 \(0 as saved\)"
+    ):
+        run(momentum=0.9, weight_decay=0.3).resume(tmp_path / "run.pt")
+    run().resume(tmp_path / "run.pt")  # nothing to tell
+
+
+def test_a_file_where_its_folder_is_meant(tmp_path):
+    (tmp_path / "last.pt").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match=r"last\.pt is a file; give the folder that holds it"):
+        make_runner().resume_if_possible(tmp_path / "last.pt")

@@ -156,3 +156,11 @@ def test_the_mode_must_be_known(tmp_path):
             make()
     assert EarlyStopping("val_accuracy").mode == "max"
     assert EarlyStopping("val_loss").mode == "min"
+
+
+def test_a_second_checkpoint_hook_is_refused_before_training(tmp_path):
+    hooks = [Checkpoint(tmp_path / "a", monitor="val_loss"), Checkpoint(tmp_path / "b", monitor="val_accuracy")]
+    runner = make_runner(hooks)
+    with pytest.raises(ValueError, match="Checkpoint: one a run"):
+        runner.train(1)
+    assert runner.iteration == 0
