@@ -93,6 +93,9 @@ class EMA(Hook):
     @contextmanager
     def averaged(self, model: nn.Module) -> Generator[None]:
         r"""The average in ``model`` inside a ``with``, its own weights after it."""
+        if self._trained:  # inside a validation, which gives the trained weights back at its own end
+            yield
+            return
         try:
             self._exchange(model)
             yield

@@ -75,6 +75,7 @@ class Hook:
     priority = 0
     name: str | None = None
     monitor: str | None = None
+    served: str | None = None  # the run whose memory it holds
 
     def state_dict(self) -> dict[str, Any]:
         r"""What the hook remembers: tensors, numbers, strings, and dicts and lists of them."""

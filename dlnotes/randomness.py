@@ -222,18 +222,19 @@ class Sources:
         for path, value in state["generators"].items():
             _write(own[path], value)
         for path, owner, attribute in list(_counters(self._loaders)):
-            setattr(owner, attribute, state["counters"][path])
+            if path in state["counters"]:  # others were made since
+                setattr(owner, attribute, state["counters"][path])
 
     def problems(self, state: Mapping[str, Any]) -> list[str]:
         r"""Everything in which ``state`` does not fit this run, a line each; nothing is changed."""
         own = generators(self._roots)
         if sorted(state["generators"]) != sorted(own):
             words = f"{sorted(state['generators'])} in the checkpoint, {sorted(own)} in this run"
-            return [f"the data loaders had other generators: {words}"]
+            return [f"the data loaders had other generators: {words} (make them in __init__)"]
         lines: list[str] = []
-        counted = {path for path, *_ in _counters(self._loaders)} ^ set(state["counters"])
-        if counted:
-            lines.append(f"the samplers count otherwise: {sorted(counted)} in only one of checkpoint and this run")
+        counted = {path for path, *_ in _counters(self._loaders)} - set(state["counters"])
+        if counted:  # those of the checkpoint that are missing here may be made when an epoch begins
+            lines.append(f"the samplers count otherwise: {sorted(counted)} in this run and not in the checkpoint")
         if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) != torch.cuda.device_count():
             lines.append(f"{len(state['cuda'])} GPUs in the checkpoint, {torch.cuda.device_count()} in this run")
         values = {name: state[name] for name in _shared()} | state["generators"]

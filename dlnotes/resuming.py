@@ -13,6 +13,7 @@ from torch import Tensor
 from dlnotes import checkpoint, modes
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.comparing import data_problems, describe, hook_problems, hook_states, named
+from dlnotes.hooks import Hook
 
 if TYPE_CHECKING:
     from dlnotes.runner import Runner
@@ -176,6 +177,7 @@ def _load(runner: "Runner", state: Mapping[str, Any], mine: Mapping[str, Any], p
                 hook.load_state_dict(state["hooks"][name])
             except Exception as error:
                 raise CheckpointError(f"hook {name}: {type(error).__name__}: {error}") from error
+            hook.served = state["run"]
     for name in POSITION + REPORTS:
         setattr(runner, name, (state if name in POSITION else mine)[name])
     memory = runner.memory
@@ -210,6 +212,13 @@ def as_it_was(runner: "Runner") -> Generator[None]:
     True
     """
     memory, sources = runner.memory, runner.sources()
+    for hook in runner.hooks:
+        if type(hook).state_dict is not Hook.state_dict:
+            if hook.served not in (None, runner.run):
+                raise ValueError(
+                    f"{type(hook).__name__} holds the memory of another run: give each Runner hooks of its own"
+                )
+            hook.served = runner.run
     state = memory.put_back or (sources.read() if memory.begun else None)
     yield
     memory.begun, memory.put_back = True, None

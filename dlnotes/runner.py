@@ -123,13 +123,12 @@ class Runner:
     def train(self, epochs: int | None = None, *, max_steps: int | None = None) -> None:
         r"""Train until ``epochs`` epochs or ``max_steps`` updates are complete, whichever is first.
 
-        Both are counted from the start of the run, also after a resume. Ctrl-C ends the run after the update that is
-        being made (a second one at once). However the run ends, ``after_train`` and ``after_run`` are called.
+        Both are counted from the start of the run, also after a resume. Ctrl-C ends the run after the update or the
+        validation under way (a second one at once). However it ends, ``after_train`` and ``after_run`` are called.
 
         Raises:
-            ValueError: neither is given, or a hook monitors the validation and there is no ``val_loader``.
+            ValueError: neither is given, or a hook monitors a validation for which there is no ``val_loader``.
             KeyError: a hook monitors what the validation does not give.
-            KeyboardInterrupt: the run was interrupted.
         """
         if epochs is None and max_steps is None:
             raise ValueError("train needs epochs or max_steps")
@@ -156,6 +155,8 @@ class Runner:
                 raise
             finally:
                 self.call.whatever_fails(self.error, "after_train", "after_run")
+                if self._interrupted and self.error is None:  # pressed since
+                    raise KeyboardInterrupt
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         r"""End the run after the current epoch, or ``now``: after the current update. ``stop_reason`` says why."""
@@ -164,11 +165,9 @@ class Runner:
             self._limit = -1
 
     def _wait(self) -> bool:
-        r"""Whether Ctrl-C shall wait for the end of the update that is being made: the first time, yes."""
-        if self._interrupted or self.unsaveable == validation.UNDER_WAY:
-            return False
-        self._interrupted, self._limit = True, -1
-        return True
+        r"""Whether Ctrl-C shall wait for the end of what is being made: the first time, yes."""
+        first, self._interrupted, self._limit = not self._interrupted, True, -1
+        return first
 
     def _train_epoch(self) -> None:
         self.unsaveable = "an epoch is about to begin"
@@ -199,7 +198,7 @@ class Runner:
             if self.iteration >= self._limit:
                 break
             self.unsaveable = "an update has begun and is not complete"
-        if not self.iteration_in_epoch:
+        if not self.iteration_in_epoch and not self._interrupted:
             raise ValueError("train_loader gave no batches")
         if self._limit < 0 or (self.iteration >= self._limit and self.iteration_in_epoch != self.iterations_per_epoch):
             self._validate_if_due()
@@ -230,7 +229,13 @@ class Runner:
                 self._validate_if_due()
                 if self._limit < 0:  # stopped by it
                     return
-            if not (group := list(islice(batches, accumulate))):
+            try:
+                group = list(islice(batches, accumulate))
+            except Exception:
+                if self._interrupted:  # Ctrl-C has ended the loader's workers too
+                    return
+                raise
+            if not group:
                 return
             yield group
 
@@ -290,29 +295,24 @@ class Runner:
         Exact, or refused: inside a run it is allowed in ``after_train_iter`` and ``after_train_epoch`` and at the end.
         Of several processes all must call it, and the first one writes: its weights and hooks, everyone's randomness.
 
-        Raises:
-            CheckpointError: the run could not go on exactly from here, or a hook's state cannot be stored. Also what
-                :func:`dlnotes.checkpoint.save` raises.
+        Raises: ``CheckpointError`` where the run could not go on exactly; else as :func:`dlnotes.checkpoint.save`.
         """
         resuming.save(self, path)
 
     def resume(self, path: str | Path) -> None:
         r"""Take the run up where ``path`` was saved: call it on a Runner built like the saved one.
 
-        Hooks are found again by their names; those that remember nothing may change. What is frozen, and the learning
-        rates, are as they were saved; other rates given in the script have no effect, and a warning says so.
+        Hooks are found again by their names; those that remember nothing may change. What is frozen, and what the
+        optimizer is set to, are as they were saved; a warning names what else was given in the script.
 
         Raises:
-            CheckpointError: the file holds no run, or step, hooks or data differ from this Runner's; all differences
-                are named, and everything is as it was. Also what :func:`dlnotes.checkpoint.load` raises.
+            CheckpointError: the file holds no run, or step, hooks or data differ: all differences are named, and
+                everything is as it was. Also what :func:`dlnotes.checkpoint.load` raises.
         """
         resuming.resume(self, path)
 
     def resume_if_possible(self, folder: str | Path) -> bool:
-        r"""Resume from ``last.pt`` in ``folder`` if it is there; return whether it was.
-
-        With :class:`~dlnotes.saving.Checkpoint`, a script that may be stopped needs no more than this before ``train``.
-        """
+        r"""Resume from ``last.pt`` in the folder of a ``Checkpoint`` hook; return whether it was there."""
         resuming.require_folder(folder)
         path = Path(folder) / "last.pt"
         if path.exists():

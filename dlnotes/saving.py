@@ -1,5 +1,6 @@
 r"""The hook that writes a run's files: the last state, to resume from, and the best weights."""
 
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -33,7 +34,7 @@ class Checkpoint(Hook):
     Raises:
         ValueError: ``every``, ``mode`` or ``keep`` is out of range.
         FileExistsError: the folder holds another run's files, which a new run would replace: resume that run, or
-            give another folder.
+            give another folder. (A ``best.pt`` alone, of a run stopped in its first epoch, is kept under another name.)
         OSError: the folder cannot be written to; found before the first epoch.
 
     Of several processes only the first one (rank 0) writes; give each the same validation data, since each judges
@@ -81,13 +82,14 @@ class Checkpoint(Hook):
         if came_from is not None and came_from.parent.resolve() == self.folder.resolve():
             return
         last, best = self.folder / "last.pt", self.folder / "best.pt"
-        for path in (last, best):
-            same = came_from is not None and last.exists() and checkpoint.load(last).get("run") == runner.run
-            if path.exists() and not same:
-                raise FileExistsError(
-                    f"{path} is another run's, and this run would replace it: resume that run "
-                    f"(runner.resume_if_possible({str(self.folder)!r})), give another folder, or move the old files"
-                )
+        if last.exists() and (came_from is None or checkpoint.load(last).get("run") != runner.run):
+            raise FileExistsError(
+                f"{last} is another run's, and this run would replace it: resume that run "
+                f"(runner.resume_if_possible({str(self.folder)!r})), give another folder, or move the old files"
+            )
+        if best.exists() and not last.exists():  # of a run that was stopped before it could write the last
+            free = (self.folder / f"best.old-{number}.pt" for number in itertools.count(1))
+            best.rename(next(path for path in free if not path.exists()))
 
     def after_train_iter(self, runner: "Runner") -> None:
         if self.every and runner.iteration % self.every == 0:

@@ -51,7 +51,7 @@ def validate(runner: "Runner", loader: Iterable[Any], metrics: Mapping[str, Meas
         try:
             runner.call.whatever_fails(error, "after_val")  # EMA gives the trained weights back here
         finally:
-            runner.unsaveable = before
+            runner.unsaveable = before if error is None else "a validation did not end"
     return runner.metrics
 
 

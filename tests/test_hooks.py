@@ -258,3 +258,10 @@ def test_every_method_is_called_although_others_fail():
         runner.train(1)
     assert calls == ["a", "b", "c"] * 2
     assert len(caught.value.__notes__) == 3
+
+
+def test_a_hook_with_another_runs_memory_is_refused():
+    stopping = EarlyStopping(patience=3)
+    make_runner([stopping]).train(1)
+    with pytest.raises(ValueError, match="EarlyStopping holds the memory of another run"):
+        make_runner([stopping]).train(1)

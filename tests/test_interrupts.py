@@ -7,6 +7,7 @@ from training import make_runner
 
 from dlnotes.hooks import Hook
 from dlnotes.interrupts import patient
+from dlnotes.saving import Checkpoint
 
 
 def ctrl_c():
@@ -55,6 +56,7 @@ class CtrlC(Hook):
 
     def press(self, runner):
         if runner.iteration == self.at:
+            self.at = None
             for _ in range(self.times):
                 ctrl_c()
 
@@ -86,12 +88,53 @@ def test_a_second_ctrl_c_does_not_wait():
     assert runner.unsaveable == "an update has begun and is not complete"
 
 
-def test_validation_is_left_at_once():
-    runner = make_runner([CtrlC("after_val_iter", at=12)])
+@pytest.mark.parametrize("point", ["before_val", "before_val_iter", "after_val_iter", "after_val_epoch", "after_val"])
+def test_a_validation_is_finished_so_that_its_epoch_is_saved(point, tmp_path):
+    whole = make_runner()
+    whole.train(3)
+    runner = make_runner([CtrlC(point, at=12), Checkpoint(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert (runner.epoch, runner.iteration, len(runner.history)) == (2, 12, 2)
+    resumed = make_runner([Checkpoint(tmp_path)], seed=9)
+    assert resumed.resume_if_possible(tmp_path)
+    resumed.train(3)
+    assert torch.equal(resumed.step.model[0].weight, whole.step.model[0].weight)
+
+
+def test_a_second_ctrl_c_leaves_a_validation():
+    runner = make_runner([CtrlC("after_val_iter", times=2, at=12)])
     with pytest.raises(KeyboardInterrupt):
         runner.train(3)
     assert (runner.epoch, runner.iteration, len(runner.history)) == (1, 12, 1)
     assert runner.step.model.training
+    assert runner.unsaveable == "a validation did not end"
+
+
+def test_ctrl_c_while_the_run_is_closed_is_not_lost():
+    class Press(Hook):
+        def after_run(self, runner):
+            ctrl_c()
+
+    runner = make_runner([Press()])
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(1)
+    assert runner.epoch == 1
+
+
+def test_workers_that_ctrl_c_has_ended_too_are_no_error(tmp_path):
+    class Ended:  # a loader that breaks after the signal, as one of spawned workers does
+        def __iter__(self):
+            yield from batches
+            ctrl_c()
+            raise RuntimeError("DataLoader worker exited unexpectedly")
+
+    runner = make_runner([Checkpoint(tmp_path)])
+    batches, runner.train_loader = list(runner.train_loader)[:2], Ended()
+    with pytest.raises(KeyboardInterrupt):
+        runner.train(3)
+    assert runner.iteration == 2
+    assert (tmp_path / "last.pt").exists()
 
 
 def test_at_the_last_update_of_an_epoch_no_validation_follows():

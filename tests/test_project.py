@@ -55,7 +55,7 @@ ALLOWED = {
     "precision": (set(), {"gradients"}),
     "pretrained": ({"safetensors"}, {"checkpoint"}),
     "randomness": ({"numpy"}, set()),
-    "resuming": (set(), {"checkpoint", "comparing", "modes"}),
+    "resuming": (set(), {"checkpoint", "comparing", "hooks", "modes"}),
     "runner": (
         set(),
         {"comparing", "evaluation", "hooks", "interrupts", "memory", "modes"}

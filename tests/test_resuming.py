@@ -27,6 +27,7 @@ from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import POINTS, EarlyStopping, Hook
 from dlnotes.runner import Runner
 from dlnotes.saving import Checkpoint
+from dlnotes.step import TrainStep
 
 EPOCHS, DATA = 3, make_data()  # 22 samples in batches of 4: six updates an epoch
 EVERY = int(os.environ.get("DLNOTES_STOP_EVERY", "5"))  # 1 stops and resumes after every single update
@@ -584,3 +585,25 @@ def test_a_file_where_its_folder_is_meant(tmp_path):
     (tmp_path / "last.pt").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=r"last\.pt is a file; give the folder that holds it"):
         make_runner().resume_if_possible(tmp_path / "last.pt")
+
+
+def test_a_stream_that_makes_its_counter_in_iter_goes_on(tmp_path):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            self.position = 0
+            yield from make_data()
+
+    def run():
+        torch.manual_seed(0)
+        return Runner(make_step(make_model()), DataLoader(Stream(), batch_size=4))
+
+    whole = run()
+    whole.train(2)
+    part = run()
+    part.train(max_steps=2)
+    part.save(tmp_path / "part.pt")
+    part.train(max_steps=4)  # begins the epoch again
+    resumed = run()
+    resumed.resume(tmp_path / "part.pt")
+    resumed.train(2)
+    assert torch.equal(resumed.step.model[0].weight, whole.step.model[0].weight)

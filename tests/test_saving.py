@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from training import make_data, make_runner, make_step
 
 from dlnotes import checkpoint
+from dlnotes.averaging import EMA
 from dlnotes.hooks import EarlyStopping, Hook
 from dlnotes.runner import Runner
 from dlnotes.saving import Checkpoint
@@ -33,9 +34,8 @@ def test_a_new_run_does_not_replace_an_older_ones_files(tmp_path):
     with pytest.raises(FileExistsError, match=r"last\.pt is another run's.*resume_if_possible.*another folder"):
         make_runner([Checkpoint(tmp_path, monitor="val_loss")]).train(2)
     (tmp_path / "last.pt").unlink()
-    with pytest.raises(FileExistsError, match=r"best\.pt is another run's"):
-        make_runner([Checkpoint(tmp_path)]).train(2)
-    assert before["best.pt"] == (tmp_path / "best.pt").read_bytes()
+    make_runner([Checkpoint(tmp_path)]).train(2)  # a best.pt alone gets another name
+    assert before["best.pt"] == (tmp_path / "best.old-1.pt").read_bytes()
 
 
 def test_its_own_files_are_replaced(tmp_path):
@@ -67,6 +67,8 @@ def test_hooks_of_an_older_run_are_no_pass_for_a_new_one(tmp_path):
     hooks = [Checkpoint(tmp_path)]
     make_runner(hooks).train(1)
     with pytest.raises(FileExistsError):
+        make_runner([Checkpoint(tmp_path)]).train(1)
+    with pytest.raises(ValueError, match="Checkpoint holds the memory of another run"):
         make_runner(hooks).train(1)
 
 
@@ -164,3 +166,26 @@ def test_a_second_checkpoint_hook_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="Checkpoint: one a run"):
         runner.train(1)
     assert runner.iteration == 0
+
+
+def test_a_run_killed_before_its_first_last_pt_starts_again_by_itself(tmp_path):
+    (tmp_path / "best.pt").write_bytes(b"the killed run's")
+    runner = make_runner([Checkpoint(tmp_path, monitor="val_loss")])
+    assert not runner.resume_if_possible(tmp_path)
+    runner.train(1)
+    assert (tmp_path / "best.old-1.pt").read_bytes() == b"the killed run's"
+    assert (tmp_path / "last.pt").exists()
+
+
+def test_the_average_stays_in_a_validation_that_a_hook_looks_into(tmp_path):
+    ema = EMA(0.5)
+
+    class Look(Hook):
+        def after_val_epoch(self, runner):
+            runner.evaluate(runner.val_loader, weights=ema)
+
+    runner = make_runner([ema, Look(), Checkpoint(tmp_path, monitor="val_loss")])
+    runner.train(1)
+    best = checkpoint.load(tmp_path / "best.pt")["model"]["0.weight"]
+    assert torch.equal(best, ema.averages[0])
+    assert not torch.equal(best, runner.step.model[0].weight)
