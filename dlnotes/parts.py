@@ -1,5 +1,6 @@
 r"""The parts of a training step: whether they belong together, and whether a saved state fits them."""
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,8 +110,34 @@ def order_problems(saved: Sequence[Sequence[str | None]], own: Sequence[Sequence
     ]
 
 
+def plain(tree: Any) -> Any:
+    r"""``tree`` with Python's numbers in place of numpy's, which a checkpoint does not hold.
+
+    They come in unasked: a learning rate out of ``np.logspace``, a schedule that calls ``np.cos``. Nothing is changed
+    in place; what holds none of them is returned itself.
+
+    >>> plain({"lr": 0.1, "betas": (0.9, 0.99)})
+    {'lr': 0.1, 'betas': (0.9, 0.99)}
+    """
+    if isinstance(tree, dict):
+        items = [(plain(key), plain(value)) for key, value in tree.items()]
+        if all(k is key and v is value for (k, v), (key, value) in zip(items, tree.items(), strict=True)):
+            return tree
+        made = copy.copy(tree)  # of the same class, a Counter perhaps
+        made.clear()
+        made.update(items if type(tree) is dict else dict(items))
+        return made
+    if isinstance(tree, list | tuple):
+        values = [plain(value) for value in tree]
+        if all(new is old for new, old in zip(values, tree, strict=True)):
+            return tree
+        return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+    is_number = type(tree).__module__ == "numpy" and getattr(tree, "ndim", None) == 0
+    return tree.item() if is_number else tree
+
+
 def state(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None, scaler: GradScaler) -> dict[str, Any]:
-    r"""All that a step needs to go on, and what tells whether another step is like it.
+    r"""All that a step needs to go on, and what tells whether another step is like it; no numbers of numpy's.
 
     >>> layer = nn.Linear(2, 1)
     >>> saved = state(layer, torch.optim.SGD(layer.parameters(), lr=0.1), None, GradScaler(enabled=False))
@@ -119,8 +146,8 @@ def state(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None,
     """
     return {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": None if scheduler is None else scheduler.state_dict(),
+        "optimizer": plain(optimizer.state_dict()),
+        "scheduler": None if scheduler is None else plain(scheduler.state_dict()),
         "scaler": scaler.state_dict(),
         "parameters": names(model, optimizer),
         "classes": {"optimizer": kind(optimizer), "scheduler": None if scheduler is None else kind(scheduler)},
