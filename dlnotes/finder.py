@@ -36,8 +36,9 @@ def range_test(
     r"""Train a little while the learning rate grows, note the losses, and leave no trace.
 
     Update :math:`t = 0, \dots, n-1` has the rate :math:`\eta_t = \eta_0 (\eta_{n-1} / \eta_0)^{t / (n-1)}`, the same
-    for all groups; a schedule is left out. The test ends early when the loss is NaN, or four times the lowest. Model,
-    optimizer, schedule and random generators are then as they were before.
+    for all groups; a schedule is left out. The test ends early when the loss is NaN, or four times the lowest (if that
+    is negative: above it by three times its size). Model, optimizer, schedule and random generators are then as they
+    were before.
 
     Args:
         step: the update whose learning rate is looked for.
@@ -50,6 +51,7 @@ def range_test(
         Rates and losses of the updates made, and the losses smoothed: means over nine neighbours.
 
     Raises:
+        TypeError: ``step`` is no :class:`~dlnotes.step.TrainStep`, but a model perhaps.
         ValueError: an argument is out of range, or ``loader`` gives no batches.
 
     Read the order of magnitude off it, no more: seeds move the lowest point by a factor of two. Source: Smith,
@@ -63,6 +65,8 @@ def range_test(
     >>> 0.1 < test.lowest < 10, step.learning_rates()
     (True, {'lr': 0.1})
     """
+    if not isinstance(step, TrainStep):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"step must be a TrainStep(model, loss, optimizer), got a {type(step).__name__}")
     if not 0 < start < end < math.inf:
         raise ValueError(f"start and end: 0 < start < end is needed, got {start} and {end}")
     if updates < 2:
@@ -86,7 +90,7 @@ def range_test(
                 break
             rates.append(rate)
             losses.append(loss)
-            if loss > TOO_HIGH * min(losses):
+            if loss - min(losses) > (TOO_HIGH - 1) * abs(min(losses)):
                 break
     finally:
         step.scheduler = scheduler

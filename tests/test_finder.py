@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import pytest
@@ -71,6 +72,25 @@ def test_it_ends_when_the_loss_blows_up():
     assert len(range_test(step, [(x, x)]).losses) == 3
     with pytest.raises(ValueError, match="not finite in the first update"):
         range_test(step, [(x, x)])
+
+
+def test_a_negative_loss_does_not_end_it_before_it_blows_up():
+    def loss(output, target):
+        return ((output - target) ** 2).mean() - 100
+
+    x = torch.ones(4, 1)
+    model = nn.Linear(1, 1)
+    step = TrainStep(model, loss, torch.optim.SGD(model.parameters(), lr=0.5))
+    test = range_test(step, [(x, 3 * x)], start=0.01, end=1e6)
+    assert 10 < len(test.losses) < 70
+    assert all(value < 0 for value in test.losses[:10])
+    assert test.losses[-1] > 200  # its lowest, -100 at best, and three times that
+    assert 0.05 < test.lowest < 1
+
+
+def test_a_model_is_no_step():
+    with pytest.raises(TypeError, match=r"step must be a TrainStep\(model, loss, optimizer\), got a Linear"):
+        inspect.unwrap(range_test)(nn.Linear(1, 1), [make_data()[:4]])
 
 
 @pytest.mark.parametrize(
