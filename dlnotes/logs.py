@@ -1,13 +1,14 @@
 r"""Hooks that show and write what a run reports: a line, a bar, a table, TensorBoard."""
 
+import contextlib
 import csv
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from dlnotes.files import replacing
 from dlnotes.hooks import Hook
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class _Reader(Hook):
 
 
 class Log(_Reader):
-    r"""Print the history's new lines, of every epoch or of every ``every``-th.
+    r"""Print the history's new lines, of every epoch or of every ``every``-th: four digits, whole numbers in full.
 
     >>> Log(every=0)
     Traceback (most recent call last):
@@ -80,13 +81,22 @@ class Log(_Reader):
     def read(self, runner: "Runner", records: list[dict[str, float]]) -> None:
         for record in records:
             if record["epoch"] % self.every == 0:
-                print("  ".join(f"{name} {value:.4g}" for name, value in record.items()))
+                print("  ".join(f"{name} {_short(value)}" for name, value in record.items()))
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+class _OnlyTried(Exception):
+    pass
 
 
 class CSV(_Reader):
     r"""Write the history as a table, a line for each of its records, the columns named in the first line.
 
-    The file is written anew, whole or not at all, with every record: a resumed run repeats no line and loses none.
+    The file is written anew, whole or not at all, with every record (:func:`dlnotes.files.replacing` says how): a
+    resumed run repeats no line and loses none. A table without a record is nobody's, and replaced.
 
     Args:
         path: the file; its folder is made if it is missing.
@@ -106,10 +116,20 @@ class CSV(_Reader):
     def before_run(self, runner: "Runner") -> None:
         super().before_run(runner)
         if runner.is_main:
-            if not self._own and not runner.iteration and Path(self.path).exists():
+            with contextlib.suppress(_OnlyTried), replacing(self.path):
+                raise _OnlyTried  # it can be written; an error leaves what stood there
+            if not self._own and not runner.iteration and self._has_records():
                 raise FileExistsError(f"{self.path} is an older run's: move it, or give another path")
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self.read(runner, [])
+            if runner.history:
+                self.read(runner, [])
+
+    def _has_records(self) -> bool:
+        r"""Whether something stands at the path that is more than the names of columns."""
+        if not Path(self.path).exists():
+            return False
+        with open(self.path, encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file if line.strip()]
+        return len(lines) > 1 or any("epoch" not in line.strip().split(",") for line in lines)
 
     def read(self, runner: "Runner", records: list[dict[str, float]]) -> None:
         names = list(dict.fromkeys(name for record in runner.history for name in record))
@@ -117,12 +137,8 @@ class CSV(_Reader):
         table = csv.DictWriter(text, names)
         table.writeheader()
         table.writerows(runner.history)
-        temporary = Path(f"{self.path}.{os.getpid()}.tmp")
-        try:
+        with replacing(self.path) as temporary:
             temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
         self._own = True
 
 

@@ -51,7 +51,7 @@ def test_csv_is_the_history_also_after_a_resume(tmp_path):
     again.resume(tmp_path / "earlier.pt")
     again.train(4)
     assert [row["epoch"] for row in read(path)] == ["1", "2", "3", "4"]
-    assert not list(path.parent.glob("*.tmp"))
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_csv_does_not_replace_an_older_runs_table(tmp_path):
@@ -68,6 +68,50 @@ def test_csv_that_cannot_be_written_is_found_before_the_first_epoch(tmp_path):
     with pytest.raises(OSError, match="file"):
         runner.train(1)
     assert runner.iteration == 0
+
+
+def test_csv_of_a_run_that_was_killed_before_its_first_record_is_no_older_runs(tmp_path):
+    class Killed(Hook):
+        def after_train_iter(self, runner):
+            raise KeyboardInterrupt
+
+    path = tmp_path / "log.csv"
+    with pytest.raises(KeyboardInterrupt):
+        make_runner([CSV(path), Killed()]).train(1)
+    assert not list(tmp_path.iterdir())
+    for empty in ("", "\r\n", "epoch,iteration,loss\r\n"):
+        path.write_text(empty)
+        make_runner([CSV(path)]).train(1)
+        assert len(read(path)) == 1
+    for full in ("one line of notes\n", "epoch,loss\r\n1,0.5\r\n"):
+        path.write_text(full)
+        with pytest.raises(FileExistsError, match="is an older run's"):
+            make_runner([CSV(path)]).train(1)
+        assert path.read_text() == full.replace("\r\n", "\n")
+
+
+def test_csv_keeps_a_symbolic_link_and_sweeps_what_a_killed_writer_left(tmp_path):
+    target = tmp_path / "table.csv"
+    target.write_text("")
+    path = tmp_path / "log.csv"
+    path.symlink_to(target)
+    (tmp_path / "checkpoint.tmp-0123456789abcdef").write_text("half")
+    make_runner([CSV(path)]).train(1)
+    assert path.is_symlink()
+    assert len(read(target)) == 1
+    assert sorted(tmp_path.iterdir()) == [path, target]
+
+
+def test_csv_at_a_folder_is_found_before_the_first_epoch(tmp_path):
+    runner = make_runner([CSV(tmp_path)])
+    with pytest.raises(IsADirectoryError):
+        runner.train(1)
+    assert runner.iteration == 0
+
+
+def test_whole_numbers_are_printed_in_full(capsys):
+    Log().read(make_runner(), [{"epoch": 1, "iteration": 12345, "val_loss": 0.123456, "skipped": 6.0}])
+    assert capsys.readouterr().out == "epoch 1  iteration 12345  val_loss 0.1235  skipped 6\n"
 
 
 def test_columns_that_come_later_are_added(tmp_path):

@@ -47,7 +47,7 @@ ALLOWED = {
     "finder": (set(), {"modes", "randomness", "step"}),
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
-    "logs": ({"tqdm"}, {"hooks"}),
+    "logs": ({"tqdm"}, {"files", "hooks"}),
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
