@@ -170,9 +170,9 @@ def _fits(value: Tensor, converted: Tensor) -> bool:
 
 def _hint(given: Iterable[str], real: Iterable[str]) -> list[str]:
     r"""Names that would fit without their common first part: said, not guessed."""
-    first = {name.partition(".")[0] + "." for name in given}
+    first = {"".join(name.partition(".")[:2]) for name in given}
     prefix = first.pop() if len(first) == 1 else ""
-    if prefix and prefix not in {name[: len(prefix)] for name in real}:
+    if prefix.endswith(".") and prefix not in {name[: len(prefix)] for name in real}:
         return [f"(all names given start with {prefix!r}, the model's do not: give a dict of names without it)"]
     return []
 

@@ -154,6 +154,9 @@ def test_another_prefix_is_said_and_not_guessed():
     with pytest.raises(CheckpointError) as caught:
         load_pretrained(new, {"body.weight": torch.zeros(4, 2)})
     assert "all names" not in str(caught.value)
+    with pytest.raises(CheckpointError) as caught:
+        load_pretrained(nn.Sequential(nn.Linear(2, 1)), {"weight": torch.zeros(1, 2)})  # a name, no prefix
+    assert "all names" not in str(caught.value)
 
 
 def test_safetensors_files_are_read(path):
