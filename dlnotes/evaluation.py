@@ -47,9 +47,17 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
         output: scores, (N, classes, …).
         target: class numbers, (N, …).
 
+    Raises:
+        ValueError: the scores are of fewer than two classes (a single logit has no largest), or the shapes differ.
+
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0])).item()
     0.5
     """
+    if output.dim() < 2 or output.shape[1] < 2:
+        raise ValueError(
+            f"output must be scores of two classes or more, (N, classes, …), got {tuple(output.shape)}; of a single "
+            "logit the accuracy is ((output > 0).flatten() == (target > 0.5).flatten()).float().mean()"
+        )
     predicted = output.argmax(dim=1)
     if predicted.shape != target.shape:
         raise ValueError(f"target must have the shape {tuple(predicted.shape)}, got {tuple(target.shape)}")
@@ -84,7 +92,7 @@ class Tally:
     r"""Losses and metrics summed over batches, each weighted by what it is a mean over.
 
     Losses weigh by the batch's ``count`` (tokens, say), functions by its ``samples``; objects with ``update`` and
-    ``compute`` see every batch and are computed once.
+    ``compute`` see every batch that has samples and are computed once.
 
     Args:
         metrics: by name, ``f(output, target)`` or a :class:`Metric`; parts of a dict are called ``name_part``.
@@ -124,12 +132,14 @@ class Tally:
         if batch.count:  # a batch in which nothing counts has no mean
             for name, value in batch.losses.items():
                 self._losses[name] = self._losses.get(name, 0.0) + value * batch.count
+        self._count += batch.count
+        self.samples += batch.samples
+        if not batch.samples:  # no rows: there may be no output either, and a mean over it would be NaN
+            return
         for name, measure in self._functions.items():
             self._means[name] += _number(name, measure(batch.output, batch.target)) * batch.samples
         for metric in self._objects.values():
             metric.update(batch.output, batch.target)
-        self._count += batch.count
-        self.samples += batch.samples
 
     def results(self) -> dict[str, float]:
         r"""Loss first, then further losses, then the metrics.
@@ -195,7 +205,7 @@ def evaluate(
     r"""The losses and metrics of a model over all batches of ``loader``.
 
     Raises:
-        ValueError: ``loader`` gave no batches.
+        ValueError: ``loader`` gave no batches, or empty ones only.
 
     >>> from dlnotes.step import TrainStep
     >>> model = nn.Linear(1, 1)

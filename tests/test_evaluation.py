@@ -86,6 +86,28 @@ def test_a_metric_that_computes_no_number():
         runner.validate()
 
 
+@pytest.mark.parametrize("shape", [(4, 1), (4,), (4, 1, 2)])
+def test_the_accuracy_of_a_single_logit_is_refused(shape):
+    with pytest.raises(ValueError, match=r"two classes or more.*of a single logit the accuracy is \(\(output > 0\)"):
+        accuracy(torch.ones(shape), torch.ones(4))
+
+
+def test_a_batch_without_samples_leaves_metrics_as_they_are():
+    def rows(output, target):
+        return (output.sum(1) * 0 + len(target)).mean()
+
+    f1 = F1()
+    runner = make_runner()
+    runner._metrics = {"rows": rows, "f1": f1}
+    whole = make_data(10, seed=1).tensors
+    empty = whole[0][:0], whole[1][:0]
+    expected = evaluate(runner.step, [whole], runner._metrics)
+    assert evaluate(runner.step, [empty, whole, empty], runner._metrics) == expected
+    assert expected["rows"] == 10
+    with pytest.raises(ValueError, match="loader gave no batches"):
+        evaluate(runner.step, [empty], runner._metrics)
+
+
 def test_losses_weigh_by_what_they_are_means_over():
     tally = Tally({"rows": lambda output, target: 1.0}, nn.Linear(1, 1))
     tally.add(Evaluation(None, None, {"loss": 4.0, "part": 2.0}, count=1, samples=3))
