@@ -1,5 +1,6 @@
 r"""A model's buffers, kept so that an update which is not made leaves no trace in them."""
 
+import torch
 from torch import Tensor, nn
 
 SMALL = 2**16
@@ -10,7 +11,8 @@ class Buffers:
 
     A forward pass in training mode changes them, and one infinite sample would stay in a running mean for ever. The
     copies cost little: large buffers (over 65,536 numbers: tables, masks) are copied again only when torch has counted
-    a change in them. A model without buffers costs nothing.
+    a change in them. A model without buffers costs nothing. What changes a large buffer through ``.data``, past torch's
+    count, is not undone: the buffer then stays as the forward pass left it.
 
     >>> import torch
     >>> norm = nn.BatchNorm1d(1)
@@ -43,7 +45,17 @@ class Buffers:
 
     def restore(self) -> None:
         r"""Put the buffers back as :meth:`keep` saw them."""
-        for (owner, name), (kept, _, copy) in zip(self._places, self._kept, strict=True):
-            if kept is not None and copy is not None:
-                kept.detach().copy_(copy)
+        for (owner, name), (kept, version, copy) in zip(self._places, self._kept, strict=True):
+            # The copy of a large one may be old: torch's count does not see changes through `.data`.
+            if kept is not None and copy is not None and (kept.numel() <= SMALL or kept._version != version):
+                _once(kept.detach(), kept).copy_(_once(copy, kept))
             owner[name] = kept
+
+
+def _once(tensor: Tensor, like: Tensor) -> Tensor:
+    r"""Without the repeats that ``like`` has if it is expanded: torch writes to no number that stands for several."""
+    if like.layout is torch.strided and not like.is_nested:
+        for dim, stride in enumerate(like.stride()):
+            if stride == 0 and like.shape[dim] > 1:
+                tensor = tensor.narrow(dim, 0, 1)
+    return tensor

@@ -159,6 +159,7 @@ class TrainStep:
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite, and no loss scale is to blame. Parameters,
                 buffers and optimizer are unchanged.
+            RuntimeError: all parameters of the optimizer are frozen, or the loss depends on none of them.
         """
         samples = [self.batch_size(batch) for batch in batches]
         self._begin()
@@ -196,6 +197,8 @@ class TrainStep:
 
     def _begin(self) -> None:
         r"""Clear the gradients of the whole model; ``zero_grad`` of model or optimizer would cost more."""
+        if not any(p.requires_grad for group in self.optimizer.param_groups for p in group["params"]):
+            raise RuntimeError("no parameter of the optimizer needs a gradient: unfreeze one (requires_grad_(True))")
         self.scaler.forget()  # of an update that was interrupted
         self._buffers.keep()
         for group in self.optimizer.param_groups:
@@ -260,11 +263,13 @@ class TrainStep:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def learning_rates(self) -> dict[str, float]:
-        r"""Every group's: ``lr``, then ``lr_1``, … ; ``lr_<name>`` for a group that has a name, among several."""
+        r"""Every group's: ``lr``, then ``lr_1``, … ; ``lr_<name>`` for a named group, among several, if all differ."""
         groups = self.optimizer.param_groups
         names = [f"lr_{group.get('name', number)}" for number, group in enumerate(groups)]
         if "name" not in groups[0] or len(groups) == 1:
             names[0] = "lr"
+        if len(set(names)) < len(names):
+            names = ["lr", *(f"lr_{number}" for number in range(1, len(groups)))]
         return {name: float(group["lr"]) for name, group in zip(names, groups, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:

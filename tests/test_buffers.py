@@ -65,6 +65,32 @@ def test_large_buffers_are_copied_only_when_they_changed():
     assert copy[1] == 0
 
 
+@pytest.mark.parametrize("size", [SMALL, SMALL + 1])
+def test_changes_through_data_are_undone_in_small_buffers_and_never_cost_earlier_ones(size):
+    model = nn.Module()
+    model.register_buffer("codes", torch.zeros(size))
+    buffers = Buffers(model)
+    for _ in range(10):
+        buffers.keep()
+        model.codes.data.add_(1)
+    buffers.restore()
+    assert (model.codes == (9 if size == SMALL else 10)).all()
+
+
+def test_expanded_buffers():
+    model, base = nn.Module(), torch.ones(1, 3)
+    model.register_buffer("shared", base.expand(4, 3))
+    model.register_buffer("single", torch.tensor(2.0).expand(5))
+    buffers = Buffers(model)
+    for _ in range(2):
+        buffers.keep()
+        base.fill_(float("nan"))
+        buffers.restore()
+        assert torch.equal(model.shared, torch.ones(4, 3))
+        assert model.shared.stride() == (0, 1)
+        assert torch.equal(model.single, torch.full((5,), 2.0))
+
+
 def test_a_model_without_buffers():
     buffers = Buffers(nn.Linear(1, 1))
     buffers.keep()

@@ -459,8 +459,16 @@ def test_no_batches_and_an_empty_one_among_others():
     assert math.isfinite(logs["loss"])
 
 
+def test_a_frozen_model_is_refused_until_a_part_is_thawed():
+    step = make_step(plain_model().requires_grad_(False))
+    with pytest.raises(RuntimeError, match="no parameter of the optimizer needs a gradient: unfreeze one"):
+        step([batch()])
+    step.model.bias.requires_grad_(True)
+    assert step([batch()])["skipped"] == 0
+
+
 def test_a_loss_that_depends_on_nothing_to_train():
-    model = plain_model().requires_grad_(False)
+    model = plain_model()
     extra = nn.Linear(3, 2)
     both = nn.ModuleList([model, extra])
     both.forward = lambda x: extra(x)
@@ -512,6 +520,38 @@ def test_learning_rates_by_group():
         step = TrainStep(model, F.mse_loss, torch.optim.SGD(groups, lr=0.5))
         assert step.learning_rates() == rates
     assert make_step(plain_model()).learning_rates() == {"lr": 0.1}
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("1", None)])
+def test_no_learning_rate_is_lost_where_groups_have_one_name(names):
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, (0.1, 0.2), strict=True)]
+    groups = [group | ({} if name is None else {"name": name}) for group, name in zip(groups, names, strict=True)]
+    step = TrainStep(model, F.mse_loss, torch.optim.SGD(groups))
+    assert step.learning_rates() == {"lr": 0.1, "lr_1": 0.2}
+
+
+class Codebook(nn.Module):
+    """A large buffer that changes through `.data`, and one that is expanded."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("codes", torch.zeros(2**16 + 1))
+        self.register_buffer("shared", torch.ones(1, 2).expand(4, 2))
+
+    def forward(self, x):
+        self.codes.data.add_(1)
+        return self.linear(x) + self.shared[0]
+
+
+def test_a_skipped_update_does_not_take_large_buffers_back_to_their_first_values():
+    step, (x, y) = make_step(Codebook(), amp="fp16"), batch()
+    for _ in range(10):
+        assert step([(x, y)])["skipped"] == 0
+    assert step([(x * float("inf"), y)])["skipped"] == 1
+    assert (step.model.codes >= 10).all()
+    assert torch.equal(step.model.shared, torch.ones(4, 2))
 
 
 # ---- parts that do not belong together; the type checker of the tests is passed by, to see the messages of the step
