@@ -81,7 +81,7 @@ def main() -> None:
     candidates = {"plain loop": plain(), "Runner": with_runner(0), "Runner, 5 hooks": with_runner(5)}
     results = {f"{BATCHES} training steps": compare(candidates, "plain loop", arguments.rounds)}
     (work,) = results
-    for name, seconds in neighbours.beside({work: candidates}, arguments.runs)[work].items():
+    for name, seconds in neighbours.beside({work: lambda: candidates}, arguments.runs)[work].items():
         results[work][name]["beside"] = seconds
     print(table(results))
     print(f"milliseconds for {BATCHES} steps, mean (worst):")

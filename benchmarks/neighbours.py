@@ -24,6 +24,7 @@ while True:
     optimizer.step()
 """
 NEIGHBOURS = {"idle": [], "two busy in Python": [BUSY, BUSY], "one training with torch": [TRAINING]}
+BLOCKS, PAUSE = 5, 0.2
 SETTLE = 4.0  # seconds until a neighbour has imported what it needs
 
 
@@ -45,26 +46,32 @@ def running(programs: list[str]) -> Iterator[None]:
 
 
 def single_runs(candidates: Mapping[str, Callable[[], object]], runs: int) -> dict[str, dict[str, float]]:
-    """Mean and worst seconds of single runs, the candidates in a new order each time."""
+    """Mean and worst seconds of single runs: in blocks, as in training, the candidates in a new order for each block.
+
+    Who has just used much of the processor gets less of it for a while: a pause and an untimed run come first.
+    """
     order, seconds = random.Random(0), {name: [] for name in candidates}
-    for run in candidates.values():
-        run()  # the first call allocates
-    for _ in range(runs):
+    for _ in range(BLOCKS):
         for name in order.sample(list(candidates), len(candidates)):
-            seconds[name].append(measure(candidates[name]))
+            time.sleep(PAUSE)
+            candidates[name]()
+            seconds[name] += [measure(candidates[name]) for _ in range(-(-runs // BLOCKS))]
     rounded = {name: (statistics.mean(times), max(times)) for name, times in seconds.items()}
     return {name: {"mean": float(f"{m:.3g}"), "worst": float(f"{w:.3g}")} for name, (m, w) in rounded.items()}
 
 
-def beside(works: Mapping[str, Mapping[str, Callable[[], object]]], runs: int = 40) -> dict[str, dict[str, dict]]:
-    """For each work and candidate, mean and worst seconds beside each kind of neighbours."""
-    found = {work: {name: {} for name in candidates} for work, candidates in works.items()}
+def beside(works: Mapping[str, Callable[[], Mapping[str, Callable]]], runs: int = 40) -> dict[str, dict[str, dict]]:
+    """For each work, a function that makes its candidates: their mean and worst seconds beside each kind of neighbours.
+
+    They are made anew for each kind, and gone before the next: what lies in memory beside them changes their speed.
+    """
+    found: dict[str, dict[str, dict]] = {work: {} for work in works}
     for kind, programs in NEIGHBOURS.items():
         print(f"beside neighbours: {kind}", flush=True)
         with running(programs):
-            for work, candidates in works.items():
-                for name, seconds in single_runs(candidates, runs).items():
-                    found[work][name][kind] = seconds
+            for work, make in works.items():
+                for name, seconds in single_runs(make(), runs).items():
+                    found[work].setdefault(name, {})[kind] = seconds
     return found
 
 

@@ -1,6 +1,7 @@
 """One step of each optimizer, ours beside torch's three and labml-nn's: python benchmarks/optimizers.py"""
 
 import argparse
+import functools
 import importlib.util
 from collections.abc import Callable
 
@@ -60,20 +61,27 @@ def candidates(name: str, options: dict, shapes: list[tuple[int, ...]]) -> dict[
     return steps
 
 
+def compared(name: str, options: dict, shapes: list[tuple[int, ...]]) -> dict[str, Callable[[], object]]:
+    """Those that are run beside neighbours: ours and torch's."""
+    steps = candidates(name, options, shapes)
+    return {form: step for form, step in steps.items() if form not in ("ours, readable", "labml-nn")}
+
+
 def main() -> None:
     """Measure everything and record it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=21, help="rounds of each comparison (21)")
     parser.add_argument("--runs", type=int, default=40, help="single steps beside each kind of neighbours (40)")
     arguments = parser.parse_args()
-    results, shared = {}, {}
+    results = {}
     for work, (name, options, shapes) in WORK.items():
         print(work, flush=True)
         steps = candidates(name, options, shapes)
         baseline = "torch, fused" if "torch, fused" in steps else "torch, foreach"
         results[work] = compare(steps, baseline, arguments.rounds)
-        shared[work] = {form: step for form, step in steps.items() if form not in ("ours, readable", "labml-nn")}
-    for work, forms in neighbours.beside(shared, arguments.runs).items():
+        del steps
+    works = {work: functools.partial(compared, *how) for work, how in WORK.items()}
+    for work, forms in neighbours.beside(works, arguments.runs).items():
         for form, seconds in forms.items():
             results[work][form]["beside"] = seconds
     print(table(results))

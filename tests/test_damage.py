@@ -83,6 +83,7 @@ def block(whole, draw):
     return whole[:at] + put + whole[at + length :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "count"), [(flip, 1000), (overwrite, 500), (block, 100)])
 def test_damage_is_refused_or_harmless(file, damage, count):
     whole, draw = file.read_bytes(), random.Random(0)

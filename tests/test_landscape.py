@@ -155,6 +155,7 @@ def kind_of(values):
     return {(1, 1): "minimum", (-1, -1): "maximum", (-1, 1): "saddle"}.get((low, high), "degenerate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_random_matrices_have_numpys_eigenvalues(spectrum, dtype):

@@ -88,7 +88,8 @@ def test_what_does_not_fit_is_named():
     state = Sources({"train_loader": loader}).read()
     other = DataLoader(make_data(), 4, sampler=DistributedSampler(make_data(), 1, 0))
     (line,) = Sources({"train_loader": other}).problems(state)
-    assert line == "the data loaders had other generators: ['train_loader.generator'] in the checkpoint, [] in this run"
+    words = "['train_loader.generator'] in the checkpoint, [] in this run (make them in __init__)"
+    assert line == f"the data loaders had other generators: {words}"
     plain = DataLoader(make_data(), 4)
     (line,) = Sources({"train_loader": other}).problems(Sources({"train_loader": plain}).read())
     assert "the samplers count otherwise: ['train_loader.sampler.drop_last', 'train_loader.sampler.epoch'" in line

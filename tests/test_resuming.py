@@ -270,6 +270,7 @@ def test_a_hook_that_is_called_after_the_save_is_not_forgotten(tmp_path):
     build(LOADERS["shuffled"], [Stateless(), Checkpoint(tmp_path, every=1)]).train(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["train", "val"])
 def test_persistent_workers_go_on_in_the_same_order(tmp_path, which):
     def make(hooks, seed=0):

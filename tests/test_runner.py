@@ -83,7 +83,13 @@ def fingerprint(runner):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"amp": "fp16", "accumulate": 2, "clip_norm": 1.0}, {"generator": True}], ids=str
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"amp": "fp16", "accumulate": 2, "clip_norm": 1.0},
+        pytest.param({"generator": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_stopped_anywhere_and_resumed_is_bit_identical(tmp_path, options):
     whole = start(tmp_path / "whole", **options)
@@ -327,7 +333,7 @@ def test_max_steps_and_validation_inside_epochs():
     assert (runner.epoch, runner.iteration) == (3, 18)
     with pytest.raises(ValueError, match="train needs epochs or max_steps"):
         runner.train()
-    with pytest.raises(ValueError, match="val_every must be >= 1 or None, got 0"):
+    with pytest.raises(ValueError, match="val_every must be >= 1, with a val_loader, or None, got 0"):
         make_runner(val_every=0)
 
 
@@ -476,6 +482,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_file_and_each_resumes_exactly(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROCESS]

@@ -94,11 +94,13 @@ def test_neighbours_run_while_inside_and_no_longer(monkeypatch):
 
 def test_mean_and_worst_of_single_runs_beside_each_kind(monkeypatch):
     seconds = iter([1.0, 3.0, 8.0] * 2)
+    monkeypatch.setattr(neighbours, "BLOCKS", 3)
+    monkeypatch.setattr(neighbours, "PAUSE", 0.0)
     monkeypatch.setattr(neighbours, "NEIGHBOURS", {"idle": [], "none either": []})
     monkeypatch.setattr(neighbours, "measure", lambda run: next(seconds))
     calls = []
-    results = neighbours.beside({"work": {"ours": lambda: calls.append(1)}}, runs=3)["work"]
+    results = neighbours.beside({"work": lambda: {"ours": lambda: calls.append(1)}}, runs=3)["work"]
     assert results == {"ours": {"idle": (found := {"mean": 4.0, "worst": 8.0}), "none either": found}}
-    assert len(calls) == 2  # one before each kind; the others went to measure
+    assert len(calls) == 2 * 3  # one before each block; the others went to measure
     text = neighbours.table({"work": {"ours": {"beside": results["ours"]}, "noise": {}}})
     assert text.splitlines() == ["work, idle: ours 4000.00 (8000.0)", "work, none either: ours 4000.00 (8000.0)"]
