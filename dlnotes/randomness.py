@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import IterableDataset, Sampler
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+PLAIN = (str, int, float, type(None), torch.Tensor, ModuleType)  # nothing to look for in these
 DEPTH, LONGEST = 8, 100  # how deep, and into containers how long, the search for generators goes
 
 
@@ -56,14 +57,14 @@ def generators(roots: Mapping[str, object]) -> dict[str, Generator]:
     for _ in range(DEPTH):
         below: list[tuple[str, object]] = []
         for path, thing in level:
-            if id(thing) in seen or isinstance(thing, str | int | float | None):
+            if id(thing) in seen:
                 continue
             seen[id(thing)] = thing
             if isinstance(thing, Generator):
                 if not isinstance(thing, random.SystemRandom):  # the system's own has no state
                     found[path] = thing
             else:
-                below += [(f"{path}.{name}", part) for name, part in _parts(thing)]
+                below += [(f"{path}.{name}", part) for name, part in _parts(thing) if not isinstance(part, PLAIN)]
         level = below
     return found
 

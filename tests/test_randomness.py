@@ -136,3 +136,9 @@ def test_every_sampler_is_told_every_epoch_once():
     Runner(make_step(), loader).train(3)
     assert told == [0, 1, 2]
     assert orders[:22] != orders[22:44] != orders[44:]
+
+
+def test_a_module_kept_by_a_data_set_is_not_searched():
+    data = make_data()
+    data.np = np  # its global generator is everyone's, not this data set's
+    assert Sources({"train_loader": DataLoader(data, 4)}).read()["generators"] == {}
