@@ -189,11 +189,12 @@ class Sources:
 
     @contextmanager
     def untouched(self) -> collections.abc.Generator[None]:
-        r"""Whatever is drawn inside the ``with``, all of them are then as they were."""
+        r"""Whatever is drawn or started inside the ``with``, all of them are then as they were."""
         before = self.read()
         try:
             yield
         finally:
+            self.stop_workers(before)
             self.write(before)
 
     def start_workers(self, state: Mapping[str, Any], but: str | None = None) -> None:

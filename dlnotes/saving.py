@@ -2,11 +2,10 @@ r"""The hook that writes a run's files: the last state, to resume from, and the 
 
 import itertools
 import math
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlnotes import checkpoint
+from dlnotes import checkpoint, files
 from dlnotes.hooks import Best, Hook
 from dlnotes.resuming import ranks
 
@@ -73,9 +72,8 @@ class Checkpoint(Hook):
             return
         if self._run != runner.run:
             self._require_own_folder(runner)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.folder):
-            self._run = runner.run
+        files.prepare(self.folder)
+        self._run = runner.run
 
     def _require_own_folder(self, runner: "Runner") -> None:
         came_from = runner.resumed_from

@@ -19,8 +19,6 @@ from dlnotes.precision import GradScaler, autocast
 from dlnotes.protocol import Evaluation as Evaluation
 from dlnotes.protocol import Step as Step
 
-Batch = Any
-Measure = Callable[[Any, Any], Any]
 Loss = Callable[[Any, Any], Tensor | Mapping[str, Any]]
 SMALLEST_SCALE = 2.0**-16  # below it, it is not the loss scale that makes a gradient infinite
 

@@ -84,12 +84,8 @@ def require_monitored(runner: "Runner", metrics: Mapping[str, Measure | Metric])
 
 def _of_one_batch(runner: "Runner", loader: Iterable[Any], metrics: Mapping[str, Measure | Metric]) -> dict[str, float]:
     r"""What the validation gives for its first batch: the names of all losses; no trace is left."""
-    sources = runner.sources()
-    before = sources.read()
     tally = Tally(metrics, runner.step.model)
-    with evaluating(runner.step.model):
+    with runner.sources().untouched(), evaluating(runner.step.model):
         for batch in islice(loader, 1):
             tally.add(runner.step.evaluate(batch))
-    sources.stop_workers(before)
-    sources.write(before)
     return {f"val_{name}": value for name, value in tally.results().items()}

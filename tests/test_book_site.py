@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -63,10 +64,17 @@ def weights(site):
 @pytest.fixture(scope="session")
 def address(site):
     """The site served under a path of its own, as on a host of many projects."""
-    server = build_site.make_server(site, port=0, prefix="/dlnotes/", quiet=True)
+    with serving(site, prefix="/dlnotes/") as host:
+        yield f"{host}/dlnotes/"
+
+
+@contextmanager
+def serving(folder, **options):
+    """A folder served on a free port, as long as the `with` lasts."""
+    server = build_site.make_server(folder, port=0, quiet=True, **options)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/dlnotes/"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()

@@ -10,10 +10,8 @@ import random
 import re
 import shutil
 import textwrap
-import threading
 
 import bilingual
-import build_site
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -24,6 +22,7 @@ from test_book_site import (  # noqa: F401
     requests,
     resize,
     scheme,
+    serving,
     wait_until,
 )
 
@@ -86,13 +85,8 @@ def pages(tmp_path_factory):
     for language, text in contributed("js", "json"):  # the example of CONTRIBUTING.md stands among the modules
         (folder / "modules" / f"softmax.{language}").write_text(text, encoding="utf-8")
     shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    server = build_site.make_server(folder, port=0, quiet=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder) as host:
+        yield f"{host}/"
 
 
 def contributed(*languages):

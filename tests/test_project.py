@@ -61,7 +61,7 @@ ALLOWED = {
         {"comparing", "evaluation", "hooks", "interrupts", "memory", "modes"}
         | {"protocol", "randomness", "resuming", "step", "validation"},
     ),
-    "saving": (set(), {"checkpoint", "hooks", "resuming"}),
+    "saving": (set(), {"checkpoint", "files", "hooks", "resuming"}),
     "step": (set(), {"batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
     "validation": (set(), {"evaluation", "hooks", "modes"}),
