@@ -62,7 +62,7 @@ def to_device(tree: Any, device: torch.device) -> Any:
     if isinstance(tree, Tensor):
         return tree if tree.device == device else tree.to(device, non_blocking=True)
     if isinstance(tree, list):  # by far the commonest, and met at every step
-        return [to_device(part, device) for part in tree]
+        return [part if type(part) is Tensor and part.device == device else to_device(part, device) for part in tree]
     if not isinstance(tree, dict) and callable(getattr(tree, "to", None)):
         return tree.to(device)
     return each(lambda part: to_device(part, device), tree)

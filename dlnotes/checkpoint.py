@@ -6,19 +6,20 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlnotes import archive
 from dlnotes.files import ascii_name, ask_the_disk, replacing
 
 FORMAT = "dlnotes checkpoint 1"
+PLAIN = {Tensor, nn.Parameter}
+BATCHED = {torch.float32, torch.float64}
 OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's files before 1.6 begin so; they have no checksums
-PLAIN_FLAGS = 0x808  # a name in UTF-8 and a length after the data: what torch sets, and all that it sets
 
 
 class CheckpointError(RuntimeError):
@@ -76,8 +77,10 @@ def fault(tensor: Tensor) -> str | None:
 def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     r"""Write ``state`` to ``path`` atomically: the file is the old one or the new one, never a part.
 
-    The bytes go to a temporary file beside ``path`` (:func:`dlnotes.files.replacing` says how), are checked against
-    their checksums and unpickled as :func:`load` will, forced to disk, and only then renamed over ``path``.
+    The state is checked first; the bytes go to a temporary file beside ``path`` (:func:`dlnotes.files.replacing` says
+    how), are forced to disk, and only then renamed over ``path``. They are not read back, which would cost as much
+    again: what a disk damages later is told by the checksums when :func:`load` reads it. Nobody may change the tensors
+    meanwhile.
 
     Args:
         path: the file; its folder is made if it is missing.
@@ -101,29 +104,34 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     if state.get("format", FORMAT) != FORMAT:
         raise CheckpointError(f"{path}: not written, because the key 'format' is taken: it marks the kind of file")
     try:
-        for name, tensor in tensors(state):
-            if reason := fault(tensor):
-                raise CheckpointError(f"{path}: not written, because {name} {reason}")
+        reason = _culprit(state) or _first_fault(state)
     except RecursionError:
-        raise CheckpointError(f"{path}: not written, because the state is nested too deep, or in itself") from None
+        reason = "the state is nested too deep, or in itself"
+    if reason:
+        raise CheckpointError(f"{path}: not written, because {reason}")
     with replacing(path) as temporary:
         try:
             with ascii_name(temporary) as name:
                 torch.save({"format": FORMAT, **state}, name)
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # objects may raise anything while they are pickled
+        except Exception as error:  # torch tells of a full disk in words of its own
             ask_the_disk(temporary, path)
-            reason = _culprit(state) or str(error)
-            raise CheckpointError(f"{path}: not written, because the state cannot be saved: {reason}") from error
-        try:
-            with temporary.open("rb") as file, ThreadPoolExecutor(1) as thread:
-                thread.submit(os.fsync, file.fileno())  # the disk writes on while the checksums are compared
-                _check_archive(file)
-            torch.load(temporary, map_location="cpu", weights_only=True, mmap=True)  # unpickles, reads no tensor
-        except Exception as error:
-            reason = _culprit(state) or _reason(error)
-            raise CheckpointError(f"{path}: not written, because it could not be read back: {reason}") from error
+            raise CheckpointError(f"{path}: not written, because the state cannot be saved: {error}") from error
+
+
+def _first_fault(state: Mapping[str, Any]) -> str | None:
+    r"""Name and :func:`fault` of the first tensor that has one. Small ones, of which there are many, go together."""
+    small: dict[torch.dtype, list[Tensor]] = {}
+    for name, tensor in tensors(state):
+        plain = type(tensor) in PLAIN and tensor.layout is torch.strided and not tensor.is_nested and tensor.is_cpu
+        if plain and tensor.dtype in BATCHED and 0 < tensor.numel() < 4096:
+            small.setdefault(tensor.dtype, []).append(tensor.detach())
+        elif reason := fault(tensor):
+            return f"{name} {reason}"
+    if all([torch.stack(torch._foreach_max(same)).max() < torch.inf for same in small.values()]):  # pyright: ignore
+        return None
+    return next(f"{name} {reason}" for name, tensor in tensors(state) if (reason := fault(tensor)))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     with path.open("rb") as file:  # opened once: what is checked is what is read, whoever replaces the file meanwhile
         try:
             old = file.read(len(OLD_FORMAT)) == OLD_FORMAT
-            place = "cpu" if old else _check_archive(file)
+            place = "cpu" if old else archive.check(file)
             file.seek(0)
             return torch.load(file, map_location=place, weights_only=True)
         except Exception as error:  # unknown bytes raise anything: struct.error, IndexError, zlib.error, MemoryError …
@@ -194,51 +202,8 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
     return (head[8:] == b"{" and fits) or Path(path).suffix == ".safetensors"
 
 
-def _check_archive(file: IO[bytes]) -> Callable[[Any, str], Any]:
-    r"""Compare every entry with its checksum; refuse entries that are not as torch writes them.
-
-    Returns a ``map_location`` that leaves tensors on the CPU and refuses one as long as no entry: torch 2.6 reads on
-    beyond an entry if a crafted file says so.
-    """
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        names = {entry.filename.partition("/")[2] for entry in entries}
-        if "data.pkl" not in names:
-            raise CheckpointError(f"{'a' if entries else 'an empty'} zip archive, but not one of torch.save")
-        if "constants.pkl" in names:
-            raise CheckpointError("a TorchScript program; save its state_dict() with torch.save")
-        for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-                raise CheckpointError(f"refused, because {entry.filename} is compressed; torch.save never does that")
-            if entry.external_attr or entry.flag_bits & ~PLAIN_FLAGS:  # torch's reader would skip such an entry
-                raise CheckpointError(f"damaged, or not written by torch.save ({entry.filename} has attributes)")
-        if sum(entry.file_size for entry in entries) > file.seek(0, io.SEEK_END):
-            raise CheckpointError("damaged: its entries overlap")
-
-        def compare(entry: zipfile.ZipInfo) -> None:  # torch.load compares no checksums
-            try:
-                with archive.open(entry) as part:
-                    while part.read(1 << 20):
-                        pass
-            except zipfile.BadZipFile:
-                record = entry.filename.partition("/")[2]
-                raise CheckpointError(f"damaged (the checksum of {record} is wrong)") from None
-
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(compare, entries))
-
-    lengths = {entry.file_size for entry in entries}
-
-    def place(storage: Any, _location: str) -> Any:
-        if storage.nbytes() not in lengths:
-            raise CheckpointError("damaged: a tensor is longer or shorter than its entry")
-        return storage
-
-    return place
-
-
 def _reason(error: Exception) -> str:
-    if isinstance(error, CheckpointError):
+    if isinstance(error, archive.Damaged):
         return str(error)
     if isinstance(error, zipfile.BadZipFile):
         return "truncated, or not written by torch.save"
@@ -258,7 +223,9 @@ def _culprit(tree: Any, name: str = "") -> str:
             if found := (_culprit(key, f"the key {inner}") if type(key) is not str else "") or _culprit(value, inner):
                 return found
         return ""
-    if type(tree) in (Tensor, nn.Parameter, float, str, bool, type(None)):
+    if type(tree) in PLAIN and not vars(tree):
+        return ""
+    if type(tree) in (float, str, bool, type(None)) or (type(tree) is int and tree.bit_length() < 64):
         return ""
     buffer = io.BytesIO()
     try:

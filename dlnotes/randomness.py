@@ -3,7 +3,7 @@ r"""Where a run draws its random numbers: every generator found, read, compared 
 import collections.abc
 import copy
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +16,8 @@ from torch.utils.data import IterableDataset, Sampler
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 PLAIN = (str, int, float, type(None), torch.Tensor, ModuleType)  # nothing to look for in these
+COMMON = {str, int, float, bool, type(None), torch.Tensor}  # the same, found faster: data sets hold thousands
+DICTS, CONTAINERS = {dict, OrderedDict}, (dict, list, tuple, set, deque)
 DEPTH, LONGEST = 8, 100  # how deep, and into containers how long, the search for generators goes
 
 
@@ -31,12 +33,24 @@ def _parts(thing: object) -> Iterator[tuple[str, object]]:
                 yield name, cell.cell_contents
             except ValueError:  # the cell is still empty
                 continue
-    elif isinstance(thing, dict | list | tuple | set | deque):
+    elif isinstance(thing, CONTAINERS):
         if len(thing) <= LONGEST:
             items = thing.items() if isinstance(thing, dict) else enumerate(thing)
-            yield from ((str(key), value) for key, value in items if isinstance(key, str | int))
-    elif not isinstance(thing, type | torch.Tensor | torch.optim.Optimizer):
+            yield from [
+                (str(key), value) for key, value in items if not _is_plain(value) and isinstance(key, (str, int))
+            ]
+    elif not isinstance(thing, (type, torch.Tensor, torch.optim.Optimizer)):
         yield from ((name, value) for name, value in getattr(thing, "__dict__", {}).items() if name != "_iterator")
+
+
+def _is_plain(thing: object) -> bool:
+    r"""Whether there is nothing to look for in it: a number, a tensor, a sample of them, an empty dict."""
+    kind = type(thing)
+    if kind in COMMON:
+        return True
+    if kind is tuple or kind is list:
+        return all([type(part) in COMMON for part in thing])  # pyright: ignore
+    return (kind in DICTS and not thing) or isinstance(thing, PLAIN)
 
 
 def generators(roots: Mapping[str, object]) -> dict[str, Generator]:
@@ -64,7 +78,7 @@ def generators(roots: Mapping[str, object]) -> dict[str, Generator]:
                 if not isinstance(thing, random.SystemRandom):  # the system's own has no state
                     found[path] = thing
             else:
-                below += [(f"{path}.{name}", part) for name, part in _parts(thing) if not isinstance(part, PLAIN)]
+                below += [(f"{path}.{name}", part) for name, part in _parts(thing) if not _is_plain(part)]
         level = below
     return found
 

@@ -204,7 +204,10 @@ def as_it_was(runner: "Runner") -> Generator[None]:
     >>> from dlnotes.runner import Runner
     >>> from dlnotes.step import TrainStep
     >>> model = torch.nn.Linear(1, 1)
-    >>> runner = Runner(TrainStep(model, torch.nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.5)), [])
+    >>> step = TrainStep(model, torch.nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.5))
+    >>> class Draws(Hook):
+    ...     def before_train(self, runner): torch.rand(1)
+    >>> runner = Runner(step, [], hooks=[Draws()])
     >>> runner.memory.begun, state = True, torch.get_rng_state()
     >>> with as_it_was(runner):
     ...     _ = torch.rand(1)
@@ -219,7 +222,8 @@ def as_it_was(runner: "Runner") -> Generator[None]:
                     f"{type(hook).__name__} holds the memory of another run: give each Runner hooks of its own"
                 )
             hook.served = runner.run
-    state = memory.put_back or (sources.read() if memory.begun else None)
+    drawing = runner.call.methods("before_run") or runner.call.methods("before_train")
+    state = memory.put_back or (sources.read() if memory.begun and drawing else None)
     yield
     memory.begun, memory.put_back = True, None
     if state is not None:

@@ -14,7 +14,7 @@ from dlnotes import parts
 from dlnotes.batches import means, rows, to_device, to_float32, value
 from dlnotes.buffers import Buffers
 from dlnotes.checkpoint import CheckpointError
-from dlnotes.gradients import Multiply, clip_, gradients, why_refused
+from dlnotes.gradients import Look, clip_, gradients, why_refused
 from dlnotes.precision import GradScaler, autocast
 from dlnotes.protocol import Evaluation as Evaluation
 from dlnotes.protocol import Step as Step
@@ -131,7 +131,7 @@ class TrainStep:
         self.device = next(model.parameters()).device
         autocast(amp, self.device)  # refuses an unknown amp here rather than at the first update
         self.scaler = GradScaler(enabled=amp == "fp16")
-        self._buffers, self._multiply_ = Buffers(model), Multiply()
+        self._buffers, self._finite = Buffers(model), Look(self.device)
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._others = [p for p in model.parameters() if id(p) not in owned]
 
@@ -146,7 +146,7 @@ class TrainStep:
     def batch_size(self, batch: Any) -> int:
         r"""The rows of the target if that is a tensor, otherwise of all the batch's tensors, which must agree."""
         target: Any = batch[-1] if isinstance(batch, (list, tuple)) and batch else None
-        return target.shape[0] if isinstance(target, Tensor) and target.dim() else rows(batch)
+        return target.size(0) if isinstance(target, Tensor) and target.dim() else rows(batch)
 
     def __call__(self, batches: Sequence[Any]) -> dict[str, float]:
         r"""Make one update from ``batches``; return what there is to log.
@@ -164,7 +164,7 @@ class TrainStep:
         seen: list[tuple[float, dict[str, Any]]] = []
         total = 0.0
         for batch, size in zip(batches, samples, strict=True):
-            losses, count = self._forward(batch, size)[2:]
+            _, _, losses, count = self._forward(batch, size)
             if not count:
                 continue  # there is no mean over nothing
             loss = losses["loss"]
@@ -175,15 +175,14 @@ class TrainStep:
             seen.append((count, losses))
         logs = self._means(seen, samples)
         finite = self.scaler.unscale_(self.optimizer)
-        found = gradients(self.optimizer)
         if total not in (0, logs["count"]):  # the guess was wrong
-            for gradient in found:
+            for gradient in gradients(self.optimizer):
                 gradient.mul_(total / logs["count"])
         if self.clip_norm is not None:
-            logs["grad_norm"] = clip_(found, self.clip_norm)
+            logs["grad_norm"] = clip_(gradients(self.optimizer), self.clip_norm)
             finite = math.isfinite(logs["grad_norm"])
         elif not self.scaler.enabled:  # which has looked already
-            finite = self._multiply_(found, 1.0)
+            finite = self._finite(self.optimizer)
         if not (finite and math.isfinite(logs["loss"])):
             self._refuse(logs["loss"], finite)
         stepped = self.scaler.step(self.optimizer)
@@ -195,22 +194,27 @@ class TrainStep:
 
     def _begin(self) -> None:
         r"""Clear the gradients of the whole model; ``zero_grad`` of model or optimizer would cost more."""
-        if not any(p.requires_grad for group in self.optimizer.param_groups for p in group["params"]):
-            raise RuntimeError("no parameter of the optimizer needs a gradient: unfreeze one (requires_grad_(True))")
         self.scaler.forget()  # of an update that was interrupted
         self._buffers.keep()
+        learns = False
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
+                learns = learns or parameter.requires_grad
         for parameter in self._others:  # they get gradients too, which nobody will use
             parameter.grad = None
+        if not learns:
+            raise RuntimeError("no parameter of the optimizer needs a gradient: unfreeze one (requires_grad_(True))")
 
     def _forward(self, batch: Any, size: int) -> tuple[Any, Any, dict[str, Any], float]:
         if not size:
             return None, None, {}, 0.0
-        with autocast(self.amp, self.device):
-            output, target = self.forward(to_device(batch, self.device))
-        if self.amp is not None:
+        batch = to_device(batch, self.device)
+        if self.amp is None:
+            output, target = self.forward(batch)
+        else:
+            with autocast(self.amp, self.device):
+                output, target = self.forward(batch)
             output = to_float32(output)
         return output, target, *means(self.loss(output, target), size)
 
@@ -218,12 +222,14 @@ class TrainStep:
         r"""The losses over all batches, weighted by what each is a mean over."""
         if not seen:
             raise ValueError(f"nothing to learn from: {len(samples)} batches with {sum(samples)} samples, of count 0")
-        total, logs = sum([count for count, _ in seen]), dict.fromkeys(seen[0][1], 0.0)
-        for count, losses in seen:
+        (total, losses), *more = seen
+        logs = {name: value(loss) for name, loss in losses.items()}
+        for count, losses in more:
             if losses.keys() != logs.keys():
                 raise ValueError(f"loss: every batch must have the same losses, got {list(logs)} and {list(losses)}")
+            total += count
             for name, loss in losses.items():
-                logs[name] += value(loss) * (count / total)
+                logs[name] += (value(loss) - logs[name]) * (count / total)
         logs["count"], logs["samples"] = total, sum(samples)
         return logs
 

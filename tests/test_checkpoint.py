@@ -76,8 +76,8 @@ def test_foreign_files_are_refused_and_run_no_code(path, monkeypatch):
     [
         ({"model": {"w": torch.tensor([1.0, float("nan")])}}, r"model\.w holds NaN"),
         ({"optimizer": [torch.tensor(float("inf"))]}, r"optimizer\.0 holds NaN or inf"),
-        ({"hook": object()}, "could not be read back"),
-        ({"hook": lambda: 1}, "cannot be saved"),
+        ({"hook": object()}, "hook is of type object; only tensors"),
+        ({"hook": lambda: 1}, "hook is of type function; only tensors"),
     ],
 )
 def test_what_is_refused_leaves_the_good_file(path, bad, message):
@@ -196,15 +196,15 @@ Pair = namedtuple("Pair", "a b")
         ({"a": Pair(1, 2)}, r"a is of type test_checkpoint\.Pair"),
         ({"a": [defaultdict(list)]}, r"a\.0 is of type collections\.defaultdict"),
         ({"f": [print, lambda: 1]}, r"f\.0 is of type builtin_function_or_method"),
-        ({"f": [1, lambda: 1]}, r"the state cannot be saved: f\.1 is of type function"),
-        ({"f": [threading.Lock()]}, r"the state cannot be saved: f\.0 is of type _thread\.lock"),
+        ({"f": [1, lambda: 1]}, r"f\.1 is of type function"),
+        ({"f": [threading.Lock()]}, r"f\.0 is of type _thread\.lock"),
         ({"big": [10**1000]}, r"big\.0 is of type int"),
     ],
 )
 def test_what_loading_would_refuse_is_named(path, bad, named):
     with pytest.raises(CheckpointError, match=named):
         save(path, {"fine": [1, OrderedDict(x=torch.Size([2]), y=torch.float16, z=torch.device("cpu"))], **bad})
-    assert os.listdir(path.parent) == []
+    assert not path.parent.exists()
 
 
 def test_any_error_of_an_object_is_told_as_its_name(path):
@@ -316,7 +316,7 @@ def test_a_compressed_bomb_is_refused_unopened(path, monkeypatch):
         lambda info, content: content * (100 if "/data/" in info.filename else 1),
         compression=zipfile.ZIP_DEFLATED,
     )
-    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("an entry was unpacked"))
+    monkeypatch.setattr(checkpoint, "_compare", lambda *_: pytest.fail("an entry was read"))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
     with pytest.raises(CheckpointError, match="is compressed; torch.save never does that"):
         load(path)
@@ -332,7 +332,7 @@ def test_entries_that_overlap_are_refused(path, monkeypatch):
     many = entries + first * 60_000
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 60_000, 60_000, len(many), at, 0)
     path.write_bytes(whole[:at] + many + tail)
-    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("an entry was read"))
+    monkeypatch.setattr(checkpoint, "_compare", lambda *_: pytest.fail("an entry was read"))
     with pytest.raises(CheckpointError, match="entries overlap|truncated"):
         load(path)
 

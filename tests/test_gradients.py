@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlnotes.gradients import Multiply, clip_, gradients, norm, why_refused
+from dlnotes.gradients import Look, Multiply, clip_, gradients, norm, why_refused
 
 
 def some(seed=0, scale=1.0, dtypes=(torch.float32,)):
@@ -108,3 +108,43 @@ def test_a_long_list_of_names_is_cut():
     for parameter in model.parameters():
         parameter.grad = torch.full((1, 1), math.nan)
     assert "that of 0.weight, 1.weight, 2.weight, 3.weight, 4.weight and 3 more, and no" in why_refused(model, 1.0)
+
+
+def with_gradients(*gradients):
+    """An optimizer over parameters that have these gradients."""
+    parameters = []
+    for gradient in gradients:
+        kind = gradient.dtype
+        parameters.append(torch.nn.Parameter(torch.zeros(gradient.shape, dtype=kind)))
+        parameters[-1].grad = gradient
+    return torch.optim.SGD([*parameters, torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda bad: torch.tensor([1.0, bad]),
+        lambda bad: torch.tensor([1.0, bad], dtype=torch.float64),
+        lambda bad: torch.tensor([1.0, bad]).bfloat16(),
+        lambda bad: torch.tensor([[1.0, 2.0], [bad, 4.0]]).t(),
+        lambda bad: torch.tensor([1.0, bad])[:, None].expand(2, 3),
+        lambda bad: torch.tensor([[0.0, bad], [0.0, 0.0]]).to_sparse(),
+        lambda bad: torch.tensor([1.0, complex(0, bad)]),
+    ],
+)
+def test_look_finds_what_is_not_finite_whatever_its_kind(make):
+    finite, plain = Look(torch.device("cpu")), torch.ones(3)
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        assert not finite(with_gradients(plain, make(bad)))
+        assert not finite(with_gradients(make(bad), plain))
+        assert finite(with_gradients(plain, make(2.0)))  # and the one before has left nothing behind
+    assert plain.equal(torch.ones(3))
+
+
+def test_look_knows_numbers_that_float32_does_not():
+    assert Look(torch.device("cpu"))(with_gradients(torch.tensor([1e300, 1.0], dtype=torch.float64)))
+
+
+def test_look_says_that_there_is_nothing_to_look_at():
+    with pytest.raises(RuntimeError, match="no parameter of the optimizer has a gradient"):
+        Look(torch.device("cpu"))(with_gradients())
