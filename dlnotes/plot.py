@@ -1,4 +1,4 @@
-r"""Figures of the course: one style, both languages, curves, contours, the explorer and live figures."""
+r"""Figures of the course: one style, both languages, tables, curves, contours, explorers and live figures."""
 
 import html
 from base64 import b64encode
@@ -19,9 +19,10 @@ from torch import Tensor
 from dlnotes.figures import render
 from dlnotes.figures.explorer import explorer
 from dlnotes.figures.live import live
-from dlnotes.figures.wording import captions
+from dlnotes.figures.table import table
+from dlnotes.figures.wording import alternatives, anchor, captions
 
-__all__ = ["COLORS", "bundles", "contour", "curves", "explorer", "live", "path", "show", "style"]
+__all__ = ["COLORS", "bundles", "contour", "curves", "explorer", "live", "path", "show", "style", "table"]
 
 # Okabe and Ito's colours, told apart by colour-blind readers too. The first three are legible as thin lines on white
 # and on black; yellow is for areas only.
@@ -81,14 +82,32 @@ def style() -> ExitStack:
     return stack
 
 
-def show(figure: Figure, en: str, zh: str) -> None:
-    r"""Show a figure with its caption, which is also its text alternative, in both languages; then close it.
+def show(
+    figure: Figure,
+    en: str,
+    zh: str,
+    *,
+    alt_en: str | None = None,
+    alt_zh: str | None = None,
+    name: str | None = None,
+) -> None:
+    r"""Show a figure with its caption in both languages; then close it.
 
     Two outputs: the picture (PNG for notebooks, and what the book makes its own figure of), and the captions for
     readers of the notebook; the book drops the second one by its `application/vnd.dlnotes.caption+json`.
 
+    Args:
+        figure: what to show.
+        en: the caption, in plain text: what was found.
+        zh: the same in Chinese.
+        alt_en: the text alternative, for readers who do not see the figure: what is drawn. Default: the caption.
+        alt_zh: the same in Chinese.
+        name: what the text calls it, such as `fig-valley`: the book gives figures numbers, and `[Figure](#fig-valley)`
+            and `[图](#fig-valley)` become “Figure 3” and “图 3”.
+
     Raises:
-        ValueError: a caption is empty, holds a formula, or the Chinese one has no Chinese.
+        ValueError: a text is empty, holds a formula, or the Chinese one has no Chinese; an alternative in one
+            language only; a name that is none.
 
     >>> with style():
     ...     figure, ax = plt.subplots()
@@ -96,30 +115,49 @@ def show(figure: Figure, en: str, zh: str) -> None:
     Empty axes.
     空坐标轴。
     """
-    en, zh = captions(en, zh)
+    shown = bundles(figure, en, zh, alt_en=alt_en, alt_zh=alt_zh, name=name)
     plt.close(figure)  # or the notebook would show it a second time
     ipython = import_module("IPython")
     if ipython.get_ipython() is None:  # a plain script has no place for a picture
-        print(f"{en}\n{zh}")
+        print(shown[0]["text/plain"])
         return
-    for bundle in bundles(figure, en, zh):
+    for bundle in shown:
         ipython.display.display(bundle, raw=True)
 
 
-def bundles(figure: Figure, en: str, zh: str) -> list[dict[str, Any]]:
+def bundles(
+    figure: Figure,
+    en: str,
+    zh: str,
+    *,
+    alt_en: str | None = None,
+    alt_zh: str | None = None,
+    name: str | None = None,
+) -> list[dict[str, Any]]:
     r"""The MIME bundles of :func:`show`: the picture, the captions.
 
     >>> [sorted(bundle)[0] for bundle in bundles(Figure(), "Empty.", "空的。")]
     ['application/vnd.dlnotes.figure+json', 'application/vnd.dlnotes.caption+json']
     """
+    en, zh = captions(en, zh)
+    alternative, name = alternatives(alt_en, alt_zh), anchor(name)
     content = "".join(render.pieces(figure))
     svg = render.close_ids(render.svg(figure, content))
-    paragraphs = (f'<p lang="{lang}">{html.escape(text)}</p>' for lang, text in (("en", en), ("zh", zh)))
     text = f"{en}\n{zh}"
+    data = {"svg": svg, "en": en, "zh": zh}
+    if alternative:
+        data |= dict(zip(("alt_en", "alt_zh"), alternative, strict=True))
+    if name:
+        data["name"] = name
+    target, word, chinese = (f' id="{name}"', "<b>Figure</b> ", "<b>图</b>　") if name else ("", "", "")
+    paragraphs = [
+        f'<p lang="en"{target}>{word}{html.escape(en)}</p>',
+        f'<p lang="zh">{chinese}{html.escape(zh)}</p>',
+    ]
     return [
         {
             "image/png": b64encode(render.png(figure)).decode(),
-            "application/vnd.dlnotes.figure+json": {"svg": svg, "en": en, "zh": zh},
+            "application/vnd.dlnotes.figure+json": data,
             "text/plain": text,
         },
         {

@@ -10,6 +10,7 @@ import threading
 import bilingual
 import build_site
 import nbformat
+import outputs
 import pytest
 import yaml
 from book_reading import ROOT, below
@@ -60,23 +61,23 @@ def test_every_word_of_the_frame_stands_in_both_languages():
 
 def test_language_blocks_keep_one_language():
     text = "a<!--dln:en-->b\n<i>c</i><!--/dln:en--><!--dln:zh-->乙<!--/dln:zh-->d<!--dln:zh-->丙<!--/dln:zh-->"
-    assert bilingual.strip_other_languages(text, "en") == "ab\n<i>c</i>d"
-    assert bilingual.strip_other_languages(text, "zh") == "a乙d丙"
+    assert outputs.strip_other_languages(text, "en") == "ab\n<i>c</i>d"
+    assert outputs.strip_other_languages(text, "zh") == "a乙d丙"
 
 
 @pytest.mark.parametrize("text", ["<!--dln:en-->a", "a<!--/dln:zh-->", "<!--dln:en-->a<!--/dln:zh-->"])
 def test_unpaired_language_mark_is_refused(text):
     with pytest.raises(ValueError, match="no partner"):
-        bilingual.strip_other_languages(text, "en")
+        outputs.strip_other_languages(text, "en")
 
 
 def test_unknown_language_block_is_refused():
     with pytest.raises(ValueError, match="unknown language 'fr'"):
-        bilingual.strip_other_languages("<!--dln:fr-->a<!--/dln:fr-->", "en")
+        outputs.strip_other_languages("<!--dln:fr-->a<!--/dln:fr-->", "en")
 
 
 def test_figure_becomes_html_with_its_caption():
-    output = bilingual.edition_output({bilingual.FIGURE: FIGURE, "image/png": "…", "text/plain": "…"}, "zh", "figure-7")
+    output = outputs.edition_output({outputs.FIGURE: FIGURE, "image/png": "…", "text/plain": "…"}, "zh", "figure-7")
     assert list(output) == ["text/html"]
     page = output["text/html"]
     assert FIGURE["svg"] in page
@@ -89,13 +90,13 @@ def test_figure_becomes_html_with_its_caption():
 @pytest.mark.parametrize("value", [None, " "])
 def test_figure_without_a_part_is_refused(missing, value):
     with pytest.raises(ValueError, match=f"'{missing}' is missing or empty"):
-        bilingual.figure_html({**FIGURE, missing: value}, "en", "figure-1")
+        outputs.figure_html({**FIGURE, missing: value}, "en", "figure-1")
 
 
 def test_html_stands_for_a_live_widget():
-    data = {bilingual.WIDGET: {"model_id": "x"}, "text/html": "<b><!--dln:zh-->乙<!--/dln:zh--></b>", "text/plain": "x"}
-    assert bilingual.edition_output(data, "en", "f") == {"text/html": "<b></b>"}
-    assert bilingual.edition_output({bilingual.WIDGET: {}, "text/plain": "x"}, "en", "f") == {"text/plain": "x"}
+    data = {outputs.WIDGET: {"model_id": "x"}, "text/html": "<b><!--dln:zh-->乙<!--/dln:zh--></b>", "text/plain": "x"}
+    assert outputs.edition_output(data, "en", "f") == {"text/html": "<b></b>"}
+    assert outputs.edition_output({outputs.WIDGET: {}, "text/plain": "x"}, "en", "f") == {"text/plain": "x"}
 
 
 def text_cell(text, *tags):
@@ -103,8 +104,8 @@ def text_cell(text, *tags):
 
 
 def test_reader_drops_the_other_language_and_the_widget_state():
-    figure = new_output("display_data", data={bilingual.FIGURE: FIGURE})
-    caption = new_output("display_data", data={bilingual.CAPTION: {"en": "…", "zh": "…"}, "text/html": "<p>…</p>"})
+    figure = new_output("display_data", data={outputs.FIGURE: FIGURE})
+    caption = new_output("display_data", data={outputs.CAPTION: {"en": "…", "zh": "…"}, "text/html": "<p>…</p>"})
     stream = new_output("stream", name="stdout", text="1\n")
     notebook = new_notebook(
         cells=[
@@ -126,7 +127,7 @@ def test_reader_names_the_cell_of_a_fault():
     notebook = new_notebook(cells=[text_cell("a"), text_cell("b", "lang-fr")])
     with pytest.raises(ValueError, match="cell 2: unknown language tag lang-fr"):
         bilingual.read_notebook(nbformat.writes(notebook), "en")
-    broken = new_output("display_data", data={bilingual.FIGURE: {**FIGURE, "zh": ""}})
+    broken = new_output("display_data", data={outputs.FIGURE: {**FIGURE, "zh": ""}})
     notebook = new_notebook(cells=[text_cell("a"), new_code_cell("b", outputs=[broken])])
     with pytest.raises(ValueError, match="cell 2: figure output: 'zh' is missing"):
         bilingual.read_notebook(nbformat.writes(notebook), "en")
@@ -180,7 +181,7 @@ def small_book(tmp_path_factory):
         chinese = f"# 标题 {number}\n\n参见[第一页](/training/first.ipynb)。动量 {{cite}}`robbins1951`。\n\n"
         formula = f"$$\na = b\n$$ (eq-{number})\n\n{{eq}}`eq-{number}`\n\n" if number else ""
         sources = "```{bibliography}\n:filter: docname in docnames\n```"
-        shown = new_output("display_data", data={bilingual.FIGURE: FIGURE})
+        shown = new_output("display_data", data={outputs.FIGURE: FIGURE})
         cells = [
             new_code_cell("%pip install secret", metadata={"tags": ["remove-cell"]}),
             text_cell(english + formula + sources, "lang-en"),
@@ -229,7 +230,7 @@ def test_page_holds_its_language_only(built, name):
     assert FIGURE["en"][:8] in english
     assert FIGURE["zh"][:4] in chinese
     assert "Show the solution" in english
-    assert "显示解答" in chinese
+    assert "显示答案" in chinese
     assert "secret" not in english + chinese
 
 

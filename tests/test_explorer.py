@@ -309,3 +309,21 @@ def test_a_menus_values_have_names_in_both_languages():
             lambda surface: plt.figure(), {"surface": ["valley", "saddle"]}, en="A surface.", zh="曲面。",
             labels={"surface": ("Surface", "曲面", {"valley": ("valley", "山谷")})},
         )  # fmt: skip
+
+
+def test_an_explorer_may_have_an_alternative_and_a_name():
+    def draw(rate):
+        return line(rate)
+
+    words = {"alt_en": "A line.", "alt_zh": "一条线。", "name": "fig-line"}
+    shown = plot.explorer(draw, {"rate": [0.1, 0.2]}, labels={"rate": ("Rate", "学习率")}, **CAPTION, **words)
+    assert '<span id="fig-line"></span>' in shown.html
+    assert '<figcaption id="' in shown.html
+    assert '<b class="dln-number">Figure · 图</b> <!--dln:en-->' in shown.html
+    (image,) = re.findall(r'role="img" aria-labelledby="([\w-]+)"', shown.html)
+    (hidden,) = re.findall(rf'<p id="{image}" hidden>(.*?)</p>', shown.html)
+    assert "A line." in hidden
+    assert "一条线。" in hidden
+    assert 'alt="A line. 一条线。"' in shown._picture({"rate": 0.1})
+    with pytest.raises(ValueError, match="^name: expected fig-…"):
+        plot.explorer(draw, {"rate": [0.1, 0.2]}, **CAPTION, **words | {"name": "x"})

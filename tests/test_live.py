@@ -2,9 +2,9 @@ import gzip
 import json
 import re
 
-import bilingual
 import matplotlib.pyplot as plt
 import numpy as np
+import outputs
 import pytest
 import torch
 from book_reading import ROOT
@@ -97,13 +97,13 @@ def test_no_text_ends_the_script(nasty):
 
 def test_a_page_of_the_book_carries_each_module_once():
     seen = set()
-    first, second = (bilingual.on_a_page(shown(name=name).html, seen) for name in ("one", "two"))
+    first, second = (outputs.on_a_page(shown(name=name).html, seen) for name in ("one", "two"))
     assert [re.findall('data-module="([a-z]+)', text) for text in (first, second)] == [["live", "valley"], []]
     for text in (first, second):
         assert text.count('data-place="page"') == 1
         assert "data-values" in text
         assert re.findall("<script nomodule>", text)
-    assert bilingual.on_a_page("<b>1</b>", seen) == "<b>1</b>"
+    assert outputs.on_a_page("<b>1</b>", seen) == "<b>1</b>"
 
 
 @pytest.mark.parametrize("path", sorted(MODULES.glob("*.js")), ids=lambda path: path.stem)
@@ -206,3 +206,14 @@ def test_a_picture_is_demanded():
 @pytest.mark.parametrize("number", [torch.tensor(10.0), np.float32(10), np.int64(10), 10])
 def test_numbers_come_from_anything_that_has_them(number):
     assert json.loads(json.dumps(shown({"kappa": number}).data))["start"]["kappa"] == 10
+
+
+def test_a_live_figure_may_have_an_alternative_and_a_number():
+    html = shown(name="fig-try", alt_en="A valley.", alt_zh="一道山谷。").html
+    assert '<span id="fig-try"></span>' in html
+    assert '<b class="dln-number">Figure · 图</b>' in html
+    (image,) = re.findall(r'role="img" aria-labelledby="([\w-]+)"', html)
+    assert re.search(rf'<p id="{image}" hidden>.*A valley\..*一道山谷。', html)
+    assert "dln-number" not in shown().html
+    with pytest.raises(ValueError, match="^alt_en: "):
+        shown(alt_zh="一道山谷。")

@@ -11,8 +11,8 @@ import re
 import shutil
 import textwrap
 
-import bilingual
 import matplotlib.pyplot as plt
+import outputs
 import pytest
 import torch
 from test_book_site import (  # noqa: F401
@@ -45,7 +45,7 @@ def figure(start=None, **change):
 
 
 def edition(html, lang, seen):
-    return bilingual.on_a_page(bilingual.strip_other_languages(html, lang), seen)
+    return outputs.on_a_page(outputs.strip_other_languages(html, lang), seen)
 
 
 def document(*parts, lang="en", head=""):

@@ -249,3 +249,87 @@ def test_a_path_may_be_a_list_of_pairs_and_may_leave_the_picture(ax):
 def test_points_that_do_not_fit_are_an_error(ax, points):
     with pytest.raises(ValueError, match=r"^points: expected shape \(steps, 2\), got"):
         plot.path(ax, points)
+
+
+# --- names, alternatives, tables -------------------------------------------------------------------------------------
+
+
+def test_a_figure_may_have_an_alternative_and_a_name(notebook):
+    plot.show(line(), **CAPTION, alt_en="A line from 0 to 1.", alt_zh="从 0 到 1 的线。", name="fig-line")
+    picture, caption = notebook
+    data = picture["application/vnd.dlnotes.figure+json"]
+    assert {key: data[key] for key in data if key != "svg"} == {
+        **CAPTION, "alt_en": "A line from 0 to 1.", "alt_zh": "从 0 到 1 的线。", "name": "fig-line",
+    }  # fmt: skip
+    assert caption["text/html"].startswith('<p lang="en" id="fig-line"><b>Figure</b> A straight')
+    assert '<p lang="zh"><b>图</b>' in caption["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alt_en": "A line."}, "^alt_zh: expected what the figure draws, in both languages or in none, got None"),
+        ({"alt_zh": "一条线。"}, "^alt_en: expected what the figure draws"),
+        ({"alt_en": " ", "alt_zh": "线"}, "^alt_en: "),
+        ({"alt_en": "A line.", "alt_zh": "A line."}, "^alt_zh: expected Chinese"),
+        ({"alt_en": "$a$ and b", "alt_zh": "线"}, "^alt_en: .*instead of formulas"),
+        ({"name": "line"}, "^name: expected fig-… in small letters, digits and hyphens, got 'line'"),
+        ({"name": "fig-Line"}, "^name: "),
+        ({"name": "fig-"}, "^name: "),
+        ({"name": 'fig-a"b'}, "^name: "),
+        ({"name": "tab-a"}, "^name: "),
+    ],
+)
+def test_a_bad_alternative_or_name_is_named(notebook, change, message):
+    with pytest.raises(ValueError, match=message):
+        plot.show(line(), **CAPTION, **change)
+    assert notebook == []
+
+
+HEADS = (["rule", "loss"], ["规则", "损失"])
+WORDS = {"en": "Losses.", "zh": "损失一览。"}
+
+
+def test_a_table_has_headings_and_caption_in_both_languages(notebook):
+    plot.table([[("None", "无"), torch.tensor(0.25)], ["A<B", np.float64(10)]], *HEADS, **WORDS, name="tab-loss")
+    (bundle,) = notebook
+    text = bundle["text/html"]
+    assert text.startswith('<table class="dln-table" id="tab-loss">')
+    both = {lang: re.sub(r"<[^>]*>", " ", re.sub(rf"<!--dln:{other}-->.*?<!--/dln:{other}-->", "", text)).split()
+            for lang, other in (("en", "zh"), ("zh", "en"))}  # fmt: skip
+    assert both["en"] == ["Table", "·", "表", "Losses.", "rule", "loss", "None", "0.25", "A&lt;B", "10"]
+    assert both["zh"] == ["Table", "·", "表", "损失一览。", "规则", "损失", "无", "0.25", "A&lt;B", "10"]
+    assert text.count('style="text-align:right"') == 3  # the heading and the two numbers
+    assert text.count('scope="col"') == 2
+    assert bundle["text/plain"] == "Losses.\n损失一览。\nrule  loss\nNone  0.25\nA<B     10"
+
+
+def test_a_table_without_a_name_has_no_place(notebook):
+    plot.table([["a", "b"]], *HEADS, **WORDS)
+    assert "id=" not in notebook[0]["text/html"]
+    assert "dln-number" not in notebook[0]["text/html"]
+
+
+def test_wide_characters_keep_their_columns(capsys):
+    plot.table([["动量", 1], ["a", 22]], *HEADS, **WORDS)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["动量     1", "a       22"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": []}, "^rows: expected at least one, got none"),
+        ({"rows": [["a", 1], ["b"]]}, r"^rows: expected 2 cells in each, got 1 in row 1: \['b'\]"),
+        ({"rows": [[("a", "b"), 1]]}, "^rows: expected Chinese text, got 'b'"),
+        ({"rows": [["a\x00", 1]]}, r"^rows: .*U\+0000"),
+        ({"columns_zh": ["规则"]}, r"^columns_zh: expected a heading for each of \['rule', 'loss'\], got \['规则'\]"),
+        ({"columns_en": [], "columns_zh": []}, "^columns_zh: "),
+        ({"en": ""}, "^en: expected a caption"),
+        ({"name": "fig-a"}, "^name: expected tab-…"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_an_error(notebook, change, message):
+    columns = {"columns_en": HEADS[0], "columns_zh": HEADS[1]}
+    with pytest.raises(ValueError, match=message):
+        plot.table(**{"rows": [["a", 1]], **columns, **WORDS, **change})
+    assert notebook == []

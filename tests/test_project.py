@@ -45,6 +45,7 @@ ALLOWED = {
     "figures.live": ({"matplotlib"}, {"figures.render", "figures.wording"}),
     "figures.page": (set(), {"figures.render", "figures.wording"}),
     "figures.render": ({"matplotlib", "PIL"}, {"figures.wording"}),
+    "figures.table": (set(), {"figures.wording"}),
     "finder": (set(), {"modes", "randomness", "step"}),
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
@@ -52,7 +53,10 @@ ALLOWED = {
     "optim": (set(), {"kernels", "optimizer"}),
     "optimizer": (set(), {"kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
-    "plot": ({"matplotlib"}, {"figures.render", "figures.explorer", "figures.live", "figures.wording"}),
+    "plot": (
+        {"matplotlib"},
+        {"figures.render", "figures.explorer", "figures.live", "figures.table", "figures.wording"},
+    ),
     "precision": (set(), {"gradients"}),
     "pretrained": ({"safetensors"}, {"checkpoint"}),
     "randomness": ({"numpy"}, set()),
@@ -201,7 +205,7 @@ def imports(tree, siblings=frozenset(MODULES)):
 
 def importable(name):
     """Modules that a kernel or a notebook brings along may be loaded lazily by any drawing module."""
-    return {"ipywidgets", "IPython"} if name in ("plot", "figures.explorer") else set()
+    return {"ipywidgets", "IPython"} if name in ("plot", "figures.explorer", "figures.table") else set()
 
 
 @pytest.mark.parametrize("name", MODULES)

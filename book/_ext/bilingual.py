@@ -1,130 +1,30 @@
 r"""Build one edition of a bilingual book with Sphinx.
 
 Cells tagged ``lang-en`` or ``lang-zh`` belong to one edition, all other cells to both. Texts in ``_config.yml`` and
-``_toc.yml`` are written "English | 中文". The edition is the first part of Sphinx's ``language`` setting.
+``_toc.yml`` are written "English | 中文". The edition is the first part of Sphinx's ``language`` setting. What the
+cells of a chapter become is told in ``reader``, their outputs in ``outputs``, the boxes that fold in ``folds``.
 """
 
 import hashlib
-import html
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
 
-import nbformat
+import folds
 from docutils import nodes
-from editions import LANGUAGES, STRINGS
+from editions import LANGUAGES, STRINGS, checks, edition_of, pick
 from myst_nb.sphinx_ import HideCodeCellNode
-from sphinx.errors import ConfigError
+from reader import read_notebook as read_notebook
 from sphinx.search.en import SearchEnglish
 
-FIGURE = "application/vnd.dlnotes.figure+json"
-CAPTION = "application/vnd.dlnotes.caption+json"  # an output of its own below a figure, for notebooks
-WIDGET = "application/vnd.jupyter.widget-view+json"
-LANG_BLOCK = re.compile(r"<!--dln:(?P<lang>[\w-]+)-->(?P<text>.*?)<!--/dln:(?P=lang)-->", re.DOTALL)
 CLOSING = re.compile(r"[,.;:?!)\]，。；：、？！）》”’…]+")
-MODULE = re.compile(r'<script type="text/plain" data-module="(?P<key>[\w-]+)">.*?</script>\n?', re.DOTALL)
-LANG_MARK = re.compile(r"<!--/?dln:[\w-]*-->")
 # The parts of MathJax the book uses, in the order in which they build on each other.
 MATHJAX_PARTS = [
     "startup", "core", "input/tex-base", "input/tex/extensions/ams", "input/tex/extensions/boldsymbol",
     "input/tex/extensions/newcommand", "input/tex/extensions/configmacros", "input/tex/extensions/noundefined",
     "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml",
 ]  # fmt: skip
-
-
-# --- one language out of two ---------------------------------------------------------------------------------------
-
-
-def edition_of(language):
-    r"""The edition ("en", "zh") that a Sphinx language ("en", "zh_CN") builds."""
-    code = str(language).replace("-", "_").split("_")[0]
-    if code not in LANGUAGES:
-        raise ConfigError(f"language: got {language!r}, expected one of {', '.join(LANGUAGES)}")
-    return code
-
-
-def pick(text, lang):
-    r"""The part of "English | 中文" in the given language; a text without a bar is the same in both."""
-    parts = str(text or "").split(" | ")
-    if len(parts) == 1:
-        return text
-    if len(parts) != len(LANGUAGES):
-        raise ConfigError(f"title or caption: got {text!r}, expected 'English | 中文'")
-    return parts[list(LANGUAGES).index(lang)]
-
-
-def strip_other_languages(text, lang):
-    r"""Keep, of each ``<!--dln:xx-->…<!--/dln:xx-->`` block, only those in the given language."""
-
-    def keep(match):
-        if match["lang"] not in LANGUAGES:
-            raise ValueError(f"unknown language {match['lang']!r} in an output, expected one of {', '.join(LANGUAGES)}")
-        return match["text"] if match["lang"] == lang else ""
-
-    text = LANG_BLOCK.sub(keep, text)
-    if stray := LANG_MARK.search(text):
-        raise ValueError(f"language mark {stray[0]!r} in an output has no partner")
-    return text
-
-
-def on_a_page(text, seen):
-    r"""A live figure's HTML as a page shows it: with links to its setting, each module once a page.
-
-    `seen` holds the names of the modules that the page has already.
-    """
-
-    def once(match):
-        new = match["key"] not in seen
-        seen.add(match["key"])
-        return match[0] if new else ""
-
-    return MODULE.sub(once, text).replace('data-place="notebook"', 'data-place="page"')
-
-
-def figure_html(figure, lang, key):
-    r"""The page's form of a static figure: {"svg": …, "en": caption, "zh": caption}."""
-    for name in ("svg", *LANGUAGES):
-        if not str(figure.get(name) or "").strip():
-            raise ValueError(f"figure output: {name!r} is missing or empty")
-    return (
-        f'<figure class="dln-figure"><div class="dln-drawing" role="img" aria-labelledby="{key}">{figure["svg"]}</div>'
-        f'<figcaption id="{key}">{html.escape(figure[lang], quote=False)}</figcaption></figure>'
-    )
-
-
-def edition_output(data, lang, key):
-    r"""One MIME bundle as the page of the edition shows it."""
-    if FIGURE in data:
-        return {"text/html": figure_html(data[FIGURE], lang, key)}
-    if "text/html" in data:  # needs no kernel, so it also stands for a live widget
-        return {"text/html": strip_other_languages("".join(data["text/html"]), lang)}
-    return {mime: content for mime, content in data.items() if mime != WIDGET}
-
-
-def read_notebook(text, lang):
-    r"""A myst-nb reader: the notebook as one edition shows it."""
-    notebook = nbformat.reads(text, as_version=4)
-    notebook.metadata.pop("widgets", None)
-    cells, seen = [], set()
-    for number, cell in enumerate(notebook.cells, 1):
-        tagged = {tag.removeprefix("lang-") for tag in cell.metadata.get("tags", []) if tag.startswith("lang-")}
-        if unknown := tagged - set(LANGUAGES):
-            raise ValueError(f"cell {number}: unknown language tag lang-{unknown.pop()}")
-        if tagged and lang not in tagged:
-            continue
-        if "outputs" in cell:  # a figure brings its caption along
-            cell.outputs = [output for output in cell.outputs if CAPTION not in output.get("data", {})]
-        for index, output in enumerate(cell.get("outputs", [])):
-            if "data" in output:
-                try:
-                    output.data = edition_output(output.data, lang, f"figure-{number}-{index}")
-                except ValueError as error:
-                    raise ValueError(f"cell {number}: {error}") from error
-                if "text/html" in output.data:
-                    output.data["text/html"] = on_a_page(output.data["text/html"], seen)
-        cells.append(cell)
-    notebook.cells = cells
-    return notebook
 
 
 # --- Sphinx --------------------------------------------------------------------------------------------------------
@@ -159,6 +59,15 @@ def configure(app, config):
         document.title = document.title and pick(document.title, lang)
         for tree in document.subtrees:
             tree.caption = tree.caption and pick(tree.caption, lang)
+
+
+def give_record(app, docname, source):
+    r"""Put into a notebook's metadata what its redraws found, where `make redraw` has recorded it."""
+    record = Path(app.srcdir) / f"{docname}.redraw.json"
+    if record.is_file():
+        notebook = json.loads(source[0])
+        notebook["metadata"]["redraw"] = json.loads(record.read_text("utf-8"))
+        source[0] = json.dumps(notebook)
 
 
 def page_context(app, pagename, templatename, context, doctree):
@@ -205,7 +114,8 @@ def join_folds(app, doctree, pagename):
     for parent in list(doctree.findall(nodes.Element)):
         for before, cell in pairwise(list(parent.children)):
             old, fold = fold_of(before), fold_of(cell)
-            if old and fold and len(before) == 1 and old["prompt_show"] == fold["prompt_show"]:
+            alike = old and fold and old["prompt_show"] == fold["prompt_show"]
+            if alike and len(before) == 1 and not old["prompt_show"].startswith("check"):
                 fold.insert(0, old.children)
                 parent.remove(before)
 
@@ -217,10 +127,16 @@ def describe(script):
 
 def visit_fold(self, node):
     r"""A folded cell: a native disclosure, which keyboards and screen readers know."""
-    kind, lang = node["prompt_show"].rstrip("s"), edition_of(self.config.language)
-    show, hide = STRINGS[f"show_{kind}"][lang], STRINGS[f"hide_{kind}"][lang]
-    summary = f'<summary><span class="show">{show}</span><span class="hide">{hide}</span></summary>'
-    self.body.append(f'<details class="dln-fold">{summary}\n<div class="dln-folded">')
+    (kind, *numbers), lang = node["prompt_show"].split(), edition_of(self.config.language)
+    if kind == "check":
+        words = checks(lang, *map(int, numbers))
+    elif kind == "imports":
+        words = STRINGS["imports"][lang]
+    else:
+        show, hide = (STRINGS[f"{word}_{kind.rstrip('s')}"][lang] for word in ("show", "hide"))
+        words = f'<span class="show">{show}</span><span class="hide">{hide}</span>'
+    small = f" dln-{kind}" if kind in ("check", "imports") else ""
+    self.body.append(f'<details class="dln-fold{small}"><summary>{words}</summary>\n<div class="dln-folded">')
 
 
 def depart_fold(self, node):
@@ -283,6 +199,8 @@ def setup(app):
     app.add_config_value("comments_config", {}, "env")  # Jupyter Book sets it for an extension the book leaves out
     app.add_search_language(Chinese)
     app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
+    folds.setup(app)
+    app.connect("source-read", give_record)
     app.connect("config-inited", configure, priority=901)  # after sphinx_external_toc
     app.connect("doctree-resolved", keep_punctuation)
     app.connect("doctree-resolved", join_folds)

@@ -70,6 +70,44 @@
     block.append(button);
   });
 
+  // A link that leads into a folded box opens it.
+  const unfold = () => {
+    const place = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let closed = false;
+    for (let box = place && place.closest("details"); box; box = box.parentElement.closest("details"))
+      if (!box.open) closed = box.open = true;
+    if (closed) place.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
+  // Questions: once the answer is open, say in words whether the choice was right, and which one is.
+  all(".dln-question[data-right]").forEach((question) => {
+    const answer = question.querySelector(".dln-answer"), verdict = question.querySelector(".dln-verdict");
+    if (!answer || !verdict) return;
+    const right = JSON.parse(question.dataset.right), choices = [...question.querySelectorAll("input")];
+    const mark = document.createElement("span");
+    mark.className = "dln-mark";
+    mark.textContent = question.dataset.mark;
+    const judge = () => {
+      mark.remove();
+      verdict.textContent = "";
+      if (!answer.open) return;
+      let correct;
+      if (Array.isArray(right)) {
+        const number = choices[0].valueAsNumber;
+        if (!Number.isNaN(number)) correct = right[0] <= number && number <= right[1];
+      } else {
+        choices[right].nextElementSibling.append(" ", mark);
+        const chosen = choices.findIndex((choice) => choice.checked);
+        if (chosen >= 0) correct = chosen === right;
+      }
+      if (correct !== undefined) verdict.textContent = question.dataset[correct ? "yes" : "no"];
+    };
+    answer.addEventListener("toggle", judge);
+    question.addEventListener("input", judge);
+  });
+
   // A wide table scrolls in a box of its own; whatever scrolls can be reached with the keyboard.
   all("article table").forEach((table) => {
     if (table.closest(".output, .dln-explorer")) return;

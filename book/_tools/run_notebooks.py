@@ -31,7 +31,9 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 BUDGET = 60.0  # CPU seconds of a chapter; what else the machine does is not the notebook's fault
-CELL_METADATA = {"tags", "mystnb"}  # all that a cell may carry; no run times, no editor's marks
+CELL_METADATA = {"tags", "mystnb", "right"}  # all that a cell may carry; no run times, no editor's marks
+# A cell that answers a question is closed in JupyterLab until the reader opens it.
+CLOSED = {"collapsed": True, "jupyter": {"source_hidden": True, "outputs_hidden": True}}
 
 
 class Failure(Exception):
@@ -64,7 +66,9 @@ def normalise(notebook):
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({k: v for k, v in cell.metadata.items() if k in CELL_METADATA})
+        closed = CLOSED if cell.cell_type == "code" and "answer" in cell.metadata.get("tags", []) else {}
+        kept = {k: v for k, v in cell.metadata.items() if k in CELL_METADATA}
+        cell.metadata = nbformat.from_dict(kept | closed)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data.pop(WIDGET, None)  # a view without its model shows as a broken box; its id is random

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.figures import render
 from dlnotes.figures.page import Control, page
-from dlnotes.figures.wording import captions, text_of, whole
+from dlnotes.figures.wording import alternatives, anchor, captions, text_of, whole
 
 MAX_FRAMES = 400
 Values = Mapping[str, Any]
@@ -29,6 +29,9 @@ def explorer(
     labels: Mapping[str, Sequence[Any]] | None = None,
     describe: Callable[..., tuple[str, str]] | None = None,
     start: Values | None = None,
+    alt_en: str | None = None,
+    alt_zh: str | None = None,
+    name: str | None = None,
 ) -> "Explorer":
     r"""A figure with controls, for the last line of a cell.
 
@@ -44,13 +47,16 @@ def explorer(
             fixed limits, or they jump from frame to frame.
         controls: `{name: values}`, one to four of them and at most 400 combinations: numbers make a slider, strings
             a menu, `[False, True]` a switch.
-        en: the caption, which is also the text alternative, in plain text.
+        en: the caption, in plain text.
         zh: the same in Chinese.
         labels: `{name: (English, 中文)}`, or with a third item: the format of the values, such as `"{:.0%}"`, or for
             a menu what its values are called, `{value: (English, 中文)}`.
         describe: called like `draw`; returns what to say about this frame, `(English, 中文)`. It stands below the
             controls and is read aloud when it changes.
         start: `{name: value}` to begin with; otherwise the first values.
+        alt_en: the text alternative: what is drawn. Default: the caption.
+        alt_zh: the same in Chinese.
+        name: what the text calls the figure, such as `fig-rates` (see :func:`dlnotes.plot.show`).
 
     Raises:
         ValueError: an argument does not fit; the message names it.
@@ -77,7 +83,7 @@ def explorer(
     count = math.prod(len(control.values) for control in checked)
     if count > MAX_FRAMES:
         raise ValueError(f"controls: expected at most {MAX_FRAMES} combinations, got {count}: take fewer values")
-    return Explorer(draw, checked, captions(en, zh), describe)
+    return Explorer(draw, checked, captions(en, zh), describe, alternatives(alt_en, alt_zh), anchor(name))
 
 
 def _control(name: str, values: Iterable[Any], label: Sequence[Any], start: Values) -> Control:
@@ -124,6 +130,8 @@ class Explorer:
     controls: Sequence[Control]
     caption: tuple[str, str]
     describe: Callable[..., tuple[str, str]] | None = None
+    alternative: tuple[str, str] | None = None
+    name: str | None = None
     frames: list[dict[str, Any]] = field(init=False)
     html: str = field(init=False, repr=False)
 
@@ -141,7 +149,7 @@ class Explorer:
             if number == start:
                 image, svg = render.img(figure, dpi=80, colours=32), render.svg(figure, "")
         texts = [self.text(values) for values in self.frames] if self.describe else []
-        self.html = page(image, svg, pieces, self.controls, self.caption, texts, start)
+        self.html = page(image, svg, pieces, self.controls, self.caption, texts, start, self.alternative, self.name)
 
     def figure(self, values: Values) -> Figure:
         r"""Draw the figure for these values of the controls."""
@@ -192,7 +200,7 @@ class Explorer:
 
     def _picture(self, values: Values) -> str:
         texts = [*filter(None, self.text(values)), *self.caption]
-        return render.img(self.figure(values), " ".join(self.caption)) + "".join(
+        return render.img(self.figure(values), " ".join(self.alternative or self.caption)) + "".join(
             f'<p style="line-height:1.5;margin:.25em 0">{html.escape(text)}</p>' for text in texts
         )
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from dlnotes.figures import render
 from dlnotes.figures.render import ID, close_ids
-from dlnotes.figures.wording import both, captions
+from dlnotes.figures.wording import alternatives, both, called, captions, target
 
 MODULES = Path(__file__).parent / "modules"
 HINT = ("Run this cell to play with the figure.", "运行这个单元格，就可以操作这幅图。")
@@ -116,20 +116,25 @@ def live(
     en: str,
     zh: str,
     goals: Iterable[Goal] = (),
+    alt_en: str | None = None,
+    alt_zh: str | None = None,
 ) -> "Live":
     r"""A figure that computes in the page, for the last line of a cell; it needs neither a kernel nor the network.
 
     Args:
         module: which figure; `"valley"` is the walk of an optimizer down ½(u² + κ v²).
         start: `{setting: value}` to begin with; the others have the module's own values.
-        name: what a link calls the figure (`#name?eta=0.1`): small letters, digits and hyphens, once a page.
+        name: what a link calls the figure (`#name?eta=0.1`): small letters, digits and hyphens, once a page. If it
+            begins with `fig-`, the text can refer to the figure's number (see :func:`dlnotes.plot.show`).
         controls: `{setting: range}`, what a reader can change beside what is dragged, in this order. The range is
             `(low, high)` for a number and the choices for a menu, within the module's own; `None` means all of it.
         picture: what stands where scripts do not run: the figure as it begins, drawn with Matplotlib.
-        en: the caption, which is also the picture's text alternative, in plain text.
+        en: the caption, in plain text.
         zh: the same in Chinese.
         goals: what to try, each `(test, English, 中文)`. The test names settings or facts of the module, such as
             `{"arrival": (None, 20), "kappa": (100, None)}`: a range with an open end, or the value itself.
+        alt_en: the picture's text alternative: what is drawn. Default: the caption.
+        alt_zh: the same in Chinese.
 
     Raises:
         ValueError: an argument does not fit; the message names it.
@@ -165,7 +170,7 @@ def live(
     data = {
         "name": name, "settings": settings, "start": values, "controls": [*controls, *dragged], "goals": tests,
     }  # fmt: skip
-    return Live(module, data, words, captions(en, zh), picture)
+    return Live(module, data, words, captions(en, zh), picture, alternatives(alt_en, alt_zh))
 
 
 def _number(argument: str, value: Any, low: float, high: float) -> float:
@@ -240,6 +245,7 @@ class Live:
     words: Mapping[str, Mapping[str, str]]
     caption: tuple[str, str]
     picture: Figure
+    alternative: tuple[str, str] | None = None
 
     @property
     def html(self) -> str:
@@ -257,13 +263,16 @@ class Live:
         )
         names = {"id": f"{ID}f", "shared": keys["live"], "module": keys[self.module]}
         extra = tuple(f' class="hint" role="status" data-failed="{text}"' for text in FAILED)
+        name = self.data["name"] if self.data["name"].startswith("fig-") else None
+        unseen = f'<p id="{ID}a" hidden>{both(*self.alternative)}</p>\n' if self.alternative else ""
         hints = both(*HINT, "p", (extra[0], extra[1]))
         return close_ids(
             f'<figure class="dln-lab-figure" id="{ID}f" data-live="{self.data["name"]}" data-place="notebook">\n'
-            f"<style>\n{_STYLE}\n</style>\n"
-            f'<div class="stage"><div role="img" aria-labelledby="{ID}c">{render.img(self.picture, dpi=80)}</div>'
+            f"<style>\n{_STYLE}\n</style>\n{target(name)}{unseen}"
+            f'<div class="stage"><div role="img" aria-labelledby="{ID}{"a" if self.alternative else "c"}">'
+            f"{render.img(self.picture, dpi=80)}</div>"
             f"{hints}</div>\n"
-            f'<figcaption id="{ID}c">{both(*self.caption, "p")}</figcaption>\n'
+            f'<figcaption id="{ID}c">{called(name)}{both(*self.caption, "p")}</figcaption>\n'
             f'<script type="application/json" data-values>{_json(self.data)}</script>\n{words}</figure>\n'
             f"{scripts}<script nomodule>{_OLD % names}</script>\n<script>{_BOOT % names}</script>"
         )

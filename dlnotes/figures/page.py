@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlnotes.figures.render import ID, close_ids, pack
-from dlnotes.figures.wording import both
+from dlnotes.figures.wording import both, called, target
 
 _STYLE = """\
 .dln-explorer{margin:1.6em auto;max-width:40rem;text-align:start}
@@ -112,6 +112,8 @@ def page(
     caption: tuple[str, str],
     texts: Sequence[tuple[str, str]],
     start: int,
+    alternative: tuple[str, str] | None = None,
+    name: str | None = None,
 ) -> str:
     r"""A figure that shows `frames` as its controls say.
 
@@ -123,6 +125,8 @@ def page(
         caption: English and Chinese.
         texts: what to say about each frame, English and Chinese; empty for nothing.
         start: the number of the frame in `image`.
+        alternative: what is drawn, English and Chinese; None where the caption says it.
+        name: what the text calls the figure.
 
     >>> mode = Control("mode", ["a", "b"], ["a", "b"], "Mode", "方式", 0)
     >>> text = page("<img>", "<svg></svg>", [["<path/>"], ["<line/>"]], [mode], ("A line.", "一条线。"), [], 0)
@@ -140,9 +144,11 @@ def page(
         text = both(*texts[start], "p", (f' data-texts="{columns[0]}"', f' data-texts="{columns[1]}"'))
         live = f'<div class="dln-live" id="{ID}t" aria-live="polite">{text}</div>\n'
         described = f' aria-describedby="{ID}t"'
+    unseen = f'<p id="{ID}a" hidden>{both(*alternative)}</p>\n' if alternative else ""
     return close_ids(
-        f'<figure class="dln-explorer" id="{ID}f">\n<style>\n{_STYLE}\n</style>\n'
-        f'<div role="img" aria-labelledby="{ID}c"{described}>{image}</div>\n'
+        f'<figure class="dln-explorer" id="{ID}f">\n<style>\n{_STYLE}\n</style>\n{target(name)}'
+        f'<div role="img" aria-labelledby="{ID}{"a" if alternative else "c"}"{described}>{image}</div>\n{unseen}'
         f'<div class="dln-controls">{both(*HINT, "p")}</div>\n{live}'
-        f'<figcaption id="{ID}c">{both(*caption, "p")}</figcaption>\n</figure>\n<script>{script}</script>'
+        f'<figcaption id="{ID}c">{called(name)}{both(*caption, "p")}</figcaption>\n</figure>\n'
+        f"<script>{script}</script>"
     )
