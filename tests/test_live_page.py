@@ -30,6 +30,8 @@ from dlnotes import plot
 from dlnotes.figures.live import FAILED, MODULES
 
 METHODS = ["gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
+WEIGHTS = ["w11", "w12", "b1", "w21", "w22", "b2", "v1", "v2", "c"]
+GIVEN = [*WEIGHTS, "x1", "x2", "t"]  # what a reader sets in the graph of a network
 
 
 # ---- pages
@@ -71,6 +73,8 @@ def pages(tmp_path_factory):
     race = figure({"method": "race", "rates": RATES, "steps": 100}, name="race", controls=controls)
     second = edition(race, "en", seen)
     notebook = figure() + figure()  # an output that JupyterLab shows twice
+    off = [({"loss": (None, 0.01)}, "Nearly right.", "几乎正确。"), ({"off": (2, None)}, "All off.", "全关。")]
+    graph = figure(module="graph", name="net", controls=dict.fromkeys(GIVEN), goals=off)
     strict = "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
     texts = {
         "book": document(first, "<div style='height:150vh'></div>", second),
@@ -78,6 +82,8 @@ def pages(tmp_path_factory):
         "notebook": document(notebook),
         "strict": document(edition(figure(), "en", set()), head=strict),
         "blank": document(),
+        "graph": document(edition(graph, "en", set())),
+        "graph-zh": document(edition(graph, "zh", set()), lang="zh-CN"),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -315,6 +321,155 @@ def test_arrival_is_the_step_from_which_on_it_stays(reader, path, step):
 def test_numbers_read_as_a_reader_writes_them(reader, value, text):
     reader.opens("blank.html", starts=False)
     assert from_module(reader, f"return M.number({value})", "live") == text
+
+
+# ---- a network's graph, against torch
+
+
+def networks(count, seed=0):
+    """Settings of the graph's network, random; in a quarter some are zero, so that units stand at their bend."""
+    draw = random.Random(seed)
+    wild = [{name: draw.uniform(-3, 3) for name in GIVEN} for _ in range(count)]
+    return [{name: 0.0 if i % 4 == 0 and draw.random() < 0.4 else value for name, value in values.items()}
+            for i, values in enumerate(wild)]  # fmt: skip
+
+
+def by_torch(values):
+    """What the network computes and all gradients of its loss, by torch."""
+    n = {name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in values.items()}
+    x, w = torch.stack([n["x1"], n["x2"]]), torch.stack([n[name] for name in ("w11", "w12", "w21", "w22")])
+    z = w.view(2, 2) @ x + torch.stack([n["b1"], n["b2"]])
+    h = z.relu()
+    y = torch.stack([n["v1"], n["v2"]]) @ h + n["c"]
+    loss = torch.nn.functional.mse_loss(y, n["t"]) / 2
+    made = {"z1": z[0], "z2": z[1], "h1": h[0], "h2": h[1], "y": y, "L": loss}
+    inner = torch.autograd.grad(loss, [z, h, y], retain_graph=True)
+    grads = dict(zip(GIVEN, torch.autograd.grad(loss, [n[name] for name in GIVEN]), strict=True))
+    grads |= {f"{name}{i + 1}": inner[k][i] for k, name in enumerate("zh") for i in range(2)} | {"y": inner[2]}
+    return made, grads
+
+
+def test_values_and_gradients_of_the_graph_are_those_of_torch(reader):
+    cases = networks(400)
+    reader.opens("blank.html", starts=False)
+    made, grads = by_torch(cases[0])
+    script = f"""const made = {list(made)}, grads = {list(grads)};
+        return {json.dumps(cases)}.map((v) => {{
+          const m = M.forward(v), g = M.backward(v, m);
+          return [...made.map((name) => m[name]), ...grads.map((name) => g[name])];
+        }})"""
+    for values, found in zip(cases, numbers(from_module(reader, script, "graph")), strict=True):
+        made, grads = by_torch(values)
+        wanted = torch.stack([*made.values(), *grads.values()]).detach()
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12, msg=told(values))
+
+
+def test_the_ways_to_the_loss_multiply_and_add_up_to_the_gradient(reader):
+    cases = networks(200, seed=1)
+    reader.opens("blank.html", starts=False)
+    script = f"""return {json.dumps(cases)}.map((v) => {GIVEN}.map((name) => M.ways(name, v, M.forward(v))
+        .map((way) => way.reduce((product, [, slope]) => product * slope, 1)).reduce((a, b) => a + b)))"""
+    for values, found in zip(cases, numbers(from_module(reader, script, "graph")), strict=True):
+        wanted = torch.stack([by_torch(values)[1][name] for name in GIVEN])
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12, msg=told(values))
+
+
+def chip(reader, name):
+    """The number in the graph that stands for a weight, an input or the target."""
+    return next(node for node in reader.browser.find_elements("css selector", ".panel [role=slider]")
+                if node.text.startswith(name))  # fmt: skip
+
+
+def test_a_weight_is_dragged_by_mouse_by_finger_and_by_keys(reader):
+    from selenium.webdriver import ActionChains, Keys
+
+    reader.opens("graph.html")
+    assert "y = 3, the target 1, the loss L = 2." in reader.text()
+    assert "∂L/∂w₁₁ = (y − t) · v₁ · [z₁ > 0] · x₁ = 2 · 2 · 1 · 2 = 8" in reader.text()
+    weight = chip(reader, "v₂")
+    ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(weight, 60, 0).perform()
+    reader.settle()
+    assert weight.get_attribute("aria-valuetext") == "0, ∂L/∂v₂ = 3"  # y = 4: one unit for sixty pixels
+    assert "∂L/∂v₂ = (y − t) · h₂ = 3 · 1 = 3" in reader.text()
+    box = weight.rect
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, up in (("touchStart", 0), ("touchMove", 15), ("touchMove", 30), ("touchEnd", None)):
+        points = [] if up is None else [{"x": x, "y": y - up}]
+        reader.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    reader.settle()
+    assert weight.get_attribute("aria-valuenow") == "0.5"
+    reader.press(weight, Keys.DOWN, Keys.SHIFT, Keys.DOWN)
+    assert weight.get_attribute("aria-valuenow") == "0.39"
+    reader.press(weight, Keys.NULL, Keys.END)
+    assert weight.get_attribute("aria-valuenow") == "3"
+    assert reader.slider("v2").is_displayed()  # the number at hand has a slider too
+    assert not reader.slider("w11").is_displayed()
+    assert reader.run("return scrollY") == 0
+
+
+def test_the_sweep_runs_forward_and_then_back_step_by_step(reader):
+    from selenium.webdriver import Keys
+
+    reader.opens("graph.html")
+    shown = []
+    for _ in range(8):
+        reader.press(reader.button("step"), Keys.ENTER)
+        shown.append(reader.run(
+            "return [...document.querySelectorAll('.panel')].map((p) => p.textContent).join('').match(/[=∂]/g).join('')"
+        ))  # fmt: skip
+    # Each step shows more: z and h, y, L, then the gradient of y and t, of c, v and h, of z, of w, b and x.
+    assert [len(text) for text in shown] == [14, 16, 17, 18, 20, 25, 27, 35]
+    assert [text.count("=") for text in shown] == [14, 16, 17, 18, 18, 18, 18, 18]
+    reader.press(reader.button("step"), Keys.ENTER)
+    assert "Forward: z₁ = w₁₁x₁ + w₁₂x₂ + b₁ = 2" in reader.text()
+
+
+def test_gradient_descent_in_the_graph_is_that_of_torch_and_reaches_the_goal(reader):
+    reader.opens("graph.html#net?c=0.5&x1=1.5")
+    start = {"w11": 1, "w12": -1, "b1": 1, "w21": 0.5, "w22": 1, "b2": -1, "v1": 2, "v2": -1, "c": 0.5}
+    grads = by_torch({**start, "x1": 1.5, "x2": 1, "t": 1})[1]
+    button = next(node for node in reader.browser.find_elements("css selector", "button") if "descent" in node.text)
+    button.click()
+    reader.settle()
+    for name in WEIGHTS:
+        value = float(reader.slider(name).get_attribute("value"))
+        assert abs(value - (start[name] - 0.02 * grads[name].item())) <= 0.0051, name  # the sliders' grid is 0.01
+    for _ in range(20):
+        button.click()
+        reader.settle()
+    assert reader.text(".note") == "Reached: Nearly right."
+
+
+def test_a_unit_that_is_off_is_told_and_passes_nothing(reader):
+    reader.opens("graph.html#net?b1=-3&b2=-3")
+    assert "Both units are off" in reader.text()
+    assert chip(reader, "w₁₁").get_attribute("aria-valuetext") == "1, ∂L/∂w₁₁ = 0"
+    assert chip(reader, "c").get_attribute("aria-valuetext") == "0, ∂L/∂c = −1"
+    assert reader.run("return document.querySelectorAll('.panel rect[stroke-dasharray=\"4 3\"]').length") == 2
+
+
+@pytest.mark.parametrize("path", ["graph", "graph-zh"])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_graph_fits_and_nothing_lies_over_anything(reader, path, colours, width):
+    wide = "&".join(f"{name}=-2.25" for name in GIVEN)
+    reader.opens(f"{path}.html#net?{wide}", size=(width, 900), colours=colours)
+    reader.settle()
+    assert reader.run("return document.documentElement.scrollWidth") <= width
+    rects = reader.run("""return [...document.querySelectorAll('.panel [role=slider], .panel rect')]
+        .map((node) => node.getBoundingClientRect()).map((r) => [r.left, r.top, r.right, r.bottom])""")
+    assert len(rects) == len(GIVEN) + 4
+    for i, (left, top, right, bottom) in enumerate(rects):
+        assert 8 <= left < right <= width - 8
+        assert bottom - top >= 20
+        for a, b, c, d in rects[:i]:
+            assert min(c, right) - max(a, left) <= 1 or min(d, bottom) - max(b, top) <= 1, (i, rects)
+    assert complaints(reader.browser) == []
+    reader.run(axe_source())
+    faults = reader.browser.execute_async_script("""const done = arguments[0];
+        axe.run({resultTypes: ["violations"]}).then((result) => done(
+          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
+    assert faults == []
 
 
 # ---- the example of CONTRIBUTING.md
