@@ -26,7 +26,7 @@ Figures:
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
-``objective`` (the landscape's).
+``objective`` (the landscape's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from dlnotes import kernels
-from dlnotes.optimizer import Group, RuleOptimizer, State, check_below_one
+from dlnotes.arguments import check_below_one
+from dlnotes.optimizer import Group, RuleOptimizer, State
 
 Number = float | Tensor  # a tensor of one element, as in torch
 

@@ -1,55 +1,17 @@
 r"""What all optimizers share: groups, checks, and the choice between the readable rule and torch's fused kernel."""
 
 import difflib
-import math
-import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from dlnotes import kernels
+from dlnotes.arguments import check_not_negative
 from dlnotes.kernels import Group, Kernel, State
-
-
-def check_not_negative(**values: Any) -> None:
-    r"""Raise ``ValueError`` for the first value that is negative or not a number, naming it.
-
-    >>> check_not_negative(lr=0.1, momentum=-1.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: momentum must be >= 0, got -1.0
-    """
-    for name, value in values.items():
-        _check_number(name, value)
-        if not value >= 0:  # also true for NaN
-            raise ValueError(f"{name} must be >= 0, got {value}")
-        if value == math.inf:
-            raise ValueError(f"{name} must be finite, got {value}")
-
-
-def check_below_one(**values: Any) -> None:
-    r"""Raise ``ValueError`` for the first value outside [0, 1), naming it.
-
-    >>> check_below_one(alpha=1.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: alpha must be in [0, 1), got 1.0
-    """
-    for name, value in values.items():
-        _check_number(name, value)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be in [0, 1), got {value}")
-
-
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError(f"{name} must be one number, got a tensor of shape {tuple(value.shape)}")
-    if not isinstance(value, numbers.Real | Tensor):  # "1e-3" for one, as YAML reads it
-        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 class RuleOptimizer(Optimizer):
@@ -65,7 +27,8 @@ class RuleOptimizer(Optimizer):
         defaults: the hyper-parameters of a group that does not name its own.
 
     Raises:
-        TypeError: a parameter is not of a real floating type, or a hyper-parameter is no number.
+        TypeError: a parameter is not of a real floating type, or a hyper-parameter is no number; or ``params`` is a
+            model in place of its parameters.
         ValueError: a hyper-parameter is out of range, or a group has one that looks misspelt; no group is added.
         RuntimeError: a gradient is sparse; no parameter was updated.
 
@@ -88,6 +51,8 @@ class RuleOptimizer(Optimizer):
     not_negative: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: ParamsT, defaults: Mapping[str, Any]):
+        if isinstance(params, nn.Module):
+            raise TypeError(f"params must be parameters, got a {type(params).__name__}: write model.parameters()")
         super().__init__(params, dict(defaults))
 
     def check(self, group: Group) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dlnotes.optim import SGD, Adagrad, Adam, AdamW, RMSprop
-from dlnotes.optimizer import RuleOptimizer, check_below_one, check_not_negative, state_problems
+from dlnotes.optimizer import RuleOptimizer, state_problems
 
 ALL = [SGD, Adagrad, RMSprop, Adam, AdamW]
 
@@ -55,19 +55,6 @@ def test_parameters_without_a_gradient_are_left_out():
     left.grad = None
     optimizer.step()
     assert used == ["kernel on 1"]
-
-
-def test_checks_name_the_value():
-    check_not_negative(lr=0.0)
-    check_below_one(beta=0.0)
-    for bad in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="eps must be >= 0"):
-            check_not_negative(lr=1.0, eps=bad)
-    with pytest.raises(ValueError, match="eps must be finite, got inf"):
-        check_not_negative(eps=float("inf"))
-    for bad in (1.0, -0.1, float("nan")):
-        with pytest.raises(ValueError, match=r"beta must be in \[0, 1\)"):
-            check_below_one(beta=bad)
 
 
 # ---- hyper-parameters, group by group

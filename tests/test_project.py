@@ -50,8 +50,8 @@ ALLOWED = {
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
     "logs": ({"tqdm"}, {"files", "hooks"}),
-    "optim": (set(), {"kernels", "optimizer"}),
-    "optimizer": (set(), {"kernels"}),
+    "optim": (set(), {"arguments", "kernels", "optimizer"}),
+    "optimizer": (set(), {"arguments", "kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
     "plot": (
         {"matplotlib"},
