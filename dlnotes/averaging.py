@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from dlnotes.arguments import check_below_one
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import Hook
 
@@ -52,8 +53,7 @@ class EMA(Hook):
     """
 
     def __init__(self, decay: float = 0.999, *, warmup: bool = False):
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        check_below_one(decay=decay)
         self.decay, self.warmup, self.updates = decay, warmup, 0
         self.averages: list[Tensor] = []
         self._names: list[str] = []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlnotes.averaging import EMA
+from dlnotes.batches import value
 from dlnotes.modes import evaluating
 from dlnotes.pretrained import load_pretrained
 from dlnotes.protocol import Evaluation, Step
@@ -100,7 +101,7 @@ class Tally:
 
     Raises:
         ValueError: a metric has a loss's name.
-        TypeError: a metric is neither, or does not compute a number.
+        TypeError: a metric is neither, or does not compute a number; a batch is no ``Evaluation``.
 
     >>> tally = Tally({"bias": lambda output, target: (output - target).mean()}, nn.Linear(1, 1))
     >>> tally.add(Evaluation(torch.ones(3), torch.zeros(3), {"loss": 1.0}, 3.0, 3))
@@ -126,12 +127,15 @@ class Tally:
 
     def add(self, batch: Evaluation) -> None:
         r"""Take a batch in."""
+        if not isinstance(batch, Evaluation):  # pyright: ignore[reportUnnecessaryIsInstance]
+            got: Any = type(batch).__name__
+            raise TypeError(f"step.evaluate must return an Evaluation (dlnotes.protocol), got a {got}")
         clash = batch.losses.keys() & (self._functions.keys() | self._objects.keys())
         if clash:
             raise ValueError(f"metrics: {sorted(clash)} are names of losses; name the metrics otherwise")
         if batch.count:  # a batch in which nothing counts has no mean
-            for name, value in batch.losses.items():
-                self._losses[name] = self._losses.get(name, 0.0) + value * batch.count
+            for name, loss in batch.losses.items():
+                self._losses[name] = self._losses.get(name, 0.0) + loss * batch.count
         self._count += batch.count
         self.samples += batch.samples
         if not batch.samples:  # no rows: there may be no output either, and a mean over it would be NaN
@@ -150,22 +154,22 @@ class Tally:
         """
         if not self._count:
             raise ValueError("there was nothing for the loss to average over (its count is 0 in every batch)")
-        results = {name: value / self._count for name, value in self._losses.items()}
-        results |= {name: value / self.samples for name, value in self._means.items()}
+        results = {name: total / self._count for name, total in self._losses.items()}
+        results |= {name: total / self.samples for name, total in self._means.items()}
         for name, metric in self._objects.items():
-            value = metric.compute()
-            several = isinstance(value, Mapping)
-            parts = {f"{name}_{key}": part for key, part in value.items()} if several else {name: value}
+            result = metric.compute()
+            several = isinstance(result, Mapping)
+            parts = {f"{name}_{key}": part for key, part in result.items()} if several else {name: result}
             for part_name, part in parts.items():
                 results[part_name] = _number(part_name, part)
         return results
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, number: Any) -> float:
     try:
-        return float(value)
+        return value(number)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"metrics: {name} must compute a number, got {value!r}") from error
+        raise TypeError(f"metrics: {name} must compute a number, got {number!r}") from error
 
 
 @contextmanager

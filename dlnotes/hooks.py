@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dlnotes.arguments import check_not_negative, check_whole
+
 if TYPE_CHECKING:
     from dlnotes.runner import Runner
 
@@ -183,7 +185,7 @@ class Best:
         min_delta: the least change that counts as an improvement, default 0.
 
     Raises:
-        ValueError: ``mode`` is neither, or not known from the name, or ``min_delta`` is negative.
+        ValueError: ``mode`` is neither, or not known from the name, or ``min_delta`` is negative or infinite.
 
     >>> best = Best("val_loss")
     >>> [best.improves({"val_loss": value}) for value in (0.5, 0.4, 0.45, float("nan"))]
@@ -197,8 +199,7 @@ class Best:
                 raise ValueError(f"mode: say 'min' or 'max', whichever is better for {monitor!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
-        if not min_delta >= 0:
-            raise ValueError(f"min_delta must be >= 0, got {min_delta}")
+        check_not_negative(min_delta=min_delta)
         self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
         self.sign = -1 if mode == "min" else 1
         self.value = -self.sign * math.inf
@@ -231,7 +232,7 @@ class EarlyStopping(Hook):
         min_delta: the least change that counts as an improvement, default 0.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range. TypeError: ``patience`` is not whole.
 
     Source: Prechelt, *Early Stopping — But When?* (1998).
 
@@ -242,8 +243,7 @@ class EarlyStopping(Hook):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, *, mode: str | None = None, min_delta: float = 0.0
     ):
-        if patience < 1:
-            raise ValueError(f"patience must be >= 1, got {patience}")
+        check_whole("patience", patience)
         self.best, self.patience, self.bad = Best(monitor, mode, min_delta), patience, 0
         self.monitor, self.mode, self.min_delta = monitor, self.best.mode, min_delta
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from dlnotes.arguments import check_whole
 from dlnotes.files import replacing
 from dlnotes.hooks import Hook
 
@@ -74,8 +75,7 @@ class Log(_Reader):
     """
 
     def __init__(self, every: int = 1):
-        if every < 1:
-            raise ValueError(f"every must be >= 1, got {every}")
+        check_whole("every", every)
         self.every = every
 
     def read(self, runner: "Runner", records: list[dict[str, float]]) -> None:
@@ -163,8 +163,7 @@ class TensorBoard(_Reader):
     """
 
     def __init__(self, folder: str | Path, every: int = 10):
-        if every < 1:
-            raise ValueError(f"every must be >= 1, got {every}")
+        check_whole("every", every)
         self.folder, self.every = str(folder), every
         try:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and not everyone has it

@@ -77,8 +77,26 @@ def fix(model: nn.Module, names: Iterable[str]) -> None:
 
 
 @contextmanager
+def kept(model: nn.Module) -> Generator[None]:
+    r"""Whatever is done to modes inside a ``with``, after it every part has the mode it had, also after an error.
+
+    >>> model = nn.Dropout()
+    >>> with kept(model):
+    ...     _ = model.eval()
+    >>> model.training
+    True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
-    r"""Evaluation mode inside a ``with``; after it every part has the mode it had, also after an error.
+    r"""Evaluation mode inside a ``with``; after it every part has the mode it had, as with :func:`kept`.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
     >>> _ = model[0].eval()
@@ -88,10 +106,6 @@ def evaluating(model: nn.Module) -> Generator[None]:
     >>> model.training, model[0].training
     (True, False)
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with kept(model):
+        model.eval()
         yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlnotes import checkpoint, files
+from dlnotes.arguments import check_whole
 from dlnotes.hooks import Best, Hook
 from dlnotes.resuming import ranks
 
@@ -31,7 +32,7 @@ class Checkpoint(Hook):
             judged at, as ``best-120.pt``.
 
     Raises:
-        ValueError: ``every``, ``mode`` or ``keep`` is out of range.
+        ValueError: ``every``, ``mode`` or ``keep`` is out of range. TypeError: ``every`` or ``keep`` is not whole.
         FileExistsError: the folder holds another run's files, which a new run would replace: resume that run, or
             give another folder. (A ``best.pt`` alone, of a run stopped in its first epoch, is kept under another name.)
         OSError: the folder cannot be written to; found before the first epoch.
@@ -54,10 +55,8 @@ class Checkpoint(Hook):
         mode: str | None = None,
         keep: int = 1,
     ):
-        if every is not None and every < 1:
-            raise ValueError(f"every must be >= 1 or None, got {every}")
-        if keep < 1:
-            raise ValueError(f"keep must be >= 1, got {keep}")
+        check_whole("every", every, optional=True)
+        check_whole("keep", keep)
         self.folder, self.every, self.monitor, self.keep = Path(folder), every, monitor, keep
         self.best = None if monitor is None else Best(monitor, mode)
         self.mode = None if self.best is None else self.best.mode

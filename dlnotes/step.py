@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from dlnotes import parts
+from dlnotes.arguments import check_number
 from dlnotes.batches import means, rows, to_device, to_float32, value
 from dlnotes.buffers import Buffers
 from dlnotes.checkpoint import CheckpointError
@@ -120,8 +121,10 @@ class TrainStep:
             raise TypeError(f"accumulate must be an int, got {accumulate!r}")
         if accumulate < 1:
             raise ValueError(f"accumulate must be >= 1, got {accumulate}")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm must be > 0 or None, got {clip_norm}")
+        if clip_norm is not None:
+            check_number("clip_norm", clip_norm)
+            if not clip_norm > 0:
+                raise ValueError(f"clip_norm must be > 0 or None, got {clip_norm}")
         if not callable(loss) or isinstance(loss, type):
             cure = "; call the class first: nn.CrossEntropyLoss()" if callable(loss) else ""
             raise TypeError(f"loss must be a function of output and target, got {loss!r}{cure}")

@@ -6,8 +6,23 @@ import torch
 from torch import nn
 
 from dlnotes.arguments import check_below_one, check_not_negative, check_number, check_whole
+from dlnotes.averaging import EMA
+from dlnotes.finder import range_test
+from dlnotes.hooks import Best, EarlyStopping
+from dlnotes.logs import Log, TensorBoard
 from dlnotes.optim import SGD
 from dlnotes.optimizer import RuleOptimizer
+from dlnotes.saving import Checkpoint
+from dlnotes.step import TrainStep
+
+MODEL = nn.Linear(1, 1)
+
+
+def call(what, **options):
+    """Call a function or make an object, past the type checker of the tests, to see the package's own messages."""
+    if isinstance(what, type):
+        return inspect.unwrap(what.__init__)(object.__new__(what), **options)
+    return inspect.unwrap(what)(**options)
 
 
 def test_checks_name_the_value():
@@ -51,3 +66,46 @@ def test_a_model_in_place_of_its_parameters(model):
     init = inspect.unwrap(RuleOptimizer.__init__)  # which every optimizer of ours calls
     with pytest.raises(TypeError, match=r"params must be parameters, got a .*: write model\.parameters\(\)"):
         init(object.__new__(SGD), model, {"lr": 0.1})
+
+
+STEP = {"model": MODEL, "loss": nn.functional.mse_loss, "optimizer": torch.optim.SGD(MODEL.parameters(), lr=0.1)}
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), "3"])
+@pytest.mark.parametrize(
+    ("what", "name", "others"),
+    [
+        (EarlyStopping, "patience", {}),
+        (Checkpoint, "every", {"folder": "run"}),
+        (Checkpoint, "keep", {"folder": "run"}),
+        (Log, "every", {}),
+        (TensorBoard, "every", {"folder": "run"}),
+        (range_test, "updates", {"step": TrainStep(**STEP), "loader": []}),
+    ],
+)
+def test_every_count_must_be_whole(what, name, others, value):
+    words = rf"^{name} must be >= \d( or None)?, and a whole number \(an int\), got {value!r}"
+    with pytest.raises(TypeError, match=words):
+        call(what, **others, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "others", "range_"),
+    [
+        (Best, "min_delta", {"monitor": "val_loss"}, "must be >= 0"),
+        (EMA, "decay", {}, r"must be in \[0, 1\)"),
+        (range_test, "start", {"step": TrainStep(**STEP), "loader": []}, "and end: 0 < start < end is needed"),
+        (TrainStep, "clip_norm", STEP, "must be > 0 or None"),
+    ],
+)
+def test_every_number_must_be_one_and_in_its_range(what, name, others, range_):
+    with pytest.raises(TypeError, match=f"^{name} must be a number, got '0.5'"):
+        call(what, **others, **{name: "0.5"})
+    for value in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match=f"^{name} {range_}"):
+            call(what, **others, **{name: value})
+
+
+def test_infinity_is_no_improvement_that_can_be_reached():
+    with pytest.raises(ValueError, match="min_delta must be finite, got inf"):
+        EarlyStopping(min_delta=float("inf"))

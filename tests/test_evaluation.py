@@ -1,4 +1,5 @@
 import collections
+import inspect
 import math
 
 import pytest
@@ -258,3 +259,15 @@ def test_a_look_at_other_data_changes_no_training():
         runner.train(3)
         ends.append(runner.step.model[0].weight.detach().clone())
     assert torch.equal(*ends)
+
+
+def test_a_step_that_evaluates_to_something_else():
+    class Wrong(TrainStep):
+        def evaluate(self, batch):
+            return tuple(super().evaluate(batch))
+
+    model = make_model()
+    step = Wrong(model, nn.functional.cross_entropy, torch.optim.SGD(model.parameters(), lr=0.1))
+    tally = Tally({}, model)
+    with pytest.raises(TypeError, match=r"step\.evaluate must return an Evaluation .*, got a tuple"):
+        inspect.unwrap(Tally.add)(tally, step.evaluate(make_data(4).tensors))

@@ -1,6 +1,7 @@
 import inspect
 import math
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
@@ -114,3 +115,30 @@ def test_a_loader_without_batches():
 
 def test_lowest():
     assert RangeTest([1.0, 2.0], [5.0, 1.0], [5.0, 3.0]).lowest == 2.0
+
+
+def quadratic(**options):
+    torch.manual_seed(0)
+    x, model = torch.linspace(-1, 1, 8)[:, None], nn.Linear(1, 1)
+    step = TrainStep(model, nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.5))
+    return range_test(step, [(x, 3 * x)], **options)
+
+
+def test_a_range_that_is_too_narrow_is_told():
+    with pytest.warns(UserWarning, match=r"end: the loss was lowest at the last rate, 0\.001, so the range did not"):
+        assert quadratic(end=1e-3).lowest == pytest.approx(1e-3)
+    with pytest.warns(UserWarning, match=r"start: the loss was lowest at the first rate, 5, .* a smaller start"):
+        assert quadratic(start=5.0, end=100.0).lowest == 5.0
+    assert 0.1 < quadratic().lowest < 10  # and no warning
+
+
+def test_it_is_drawn():
+    test = quadratic()
+    figure, ax = plt.subplots()
+    test.plot(ax)
+    each, smooth, dot = ax.lines
+    assert list(each.get_ydata()) == test.losses
+    assert list(smooth.get_ydata()) == test.smooth
+    assert (list(dot.get_xdata()), list(dot.get_ydata())) == ([test.lowest], [min(test.smooth)])
+    assert ax.get_xscale() == "log"
+    plt.close(figure)
