@@ -25,7 +25,7 @@ Figures:
 - ``plot``: curves, contours, explorers and live figures, both languages; ``figures`` is the workshop behind it.
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
-``randomness``, ``resuming``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
+``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
 ``objective`` (the landscape's); ``arguments`` (everyone's).
 """
 

@@ -1,11 +1,13 @@
 r"""Two runs compared: their data, and the hooks that remember something."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dlnotes.arguments import check_whole
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import Hook
 
@@ -22,6 +24,30 @@ def length(loader: Any) -> int | None:
         return len(loader)
     except TypeError:
         return None
+
+
+def check_loaders(train_loader: object, val_loader: object, val_every: object) -> None:
+    r"""Refuse what cannot be gone through again and again.
+
+    Raises:
+        TypeError: a loader is no iterable, or can be gone through only once; ``val_every`` is not whole.
+        ValueError: ``val_every`` is < 1, or without a ``val_loader``.
+
+    >>> check_loaders([1, 2], iter([1, 2]), None)
+    Traceback (most recent call last):
+    ...
+    TypeError: val_loader can be gone through only once; a list or a DataLoader begins anew
+    """
+    for name, loader in (("train_loader", train_loader), ("val_loader", val_loader)):
+        if loader is None and name == "val_loader":
+            continue
+        if isinstance(loader, Iterator):
+            raise TypeError(f"{name} can be gone through only once; a list or a DataLoader begins anew")
+        if isinstance(loader, type) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+            raise TypeError(f"{name} must give batches, as a list or a DataLoader does, got {loader!r}")
+    check_whole("val_every", val_every, optional=True)
+    if val_every is not None and val_loader is None:
+        raise ValueError(f"val_every needs a val_loader, and there is none; got {val_every}")
 
 
 def describe(loader: Any) -> dict[str, Any]:
@@ -112,6 +138,39 @@ def hook_states(hooks: Sequence[Hook]) -> dict[str, dict[str, Any]]:
             if state:
                 states[name] = state
     return states
+
+
+def check_saveable(hooks: Sequence[Hook]) -> None:
+    r"""Refuse before the run what a hook that ``saves`` would be refused in it.
+
+    Raises:
+        CheckpointError: a hook with a memory is called later than one that saves, or its state cannot be stored.
+
+    >>> class Saves(Hook): saves, priority = True, 100
+    >>> class Late(Hook):
+    ...     priority = 200
+    ...     def after_train_iter(self, runner): ...
+    ...     def state_dict(self): return {}
+    ...     def load_state_dict(self, state): ...
+    >>> check_saveable([Late(), Saves()])
+    Traceback (most recent call last):
+    ...
+    dlnotes.checkpoint.CheckpointError: hook Late remembers something and is called after this one that saves, Saves: ...
+    """
+    saving = [hook for hook in hooks if hook.saves]
+    if not saving:
+        return
+    ordered = sorted(hooks, key=lambda hook: hook.priority)
+    first = min(saving, key=ordered.index)
+    for late in ordered[ordered.index(first) + 1 :]:
+        points = [point for point in ("after_train_iter", "after_train_epoch") if hasattr(late, point)]
+        if points and not late.saves and type(late).state_dict is not Hook.state_dict:
+            raise CheckpointError(
+                f"hook {type(late).__name__} remembers something and is called after this one that saves, "
+                f"{type(first).__name__}: give it a priority below {first.priority}"
+            )
+    with suppress(AttributeError, KeyError):  # a state that is made when the run begins
+        hook_states(hooks)
 
 
 def _unsaveable(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -59,7 +59,8 @@ class Hook:
     Hooks run in the order given, those of higher ``priority`` later. A hook that remembers anything returns it from
     ``state_dict`` and takes it back in ``load_state_dict``, so that a resumed run goes on exactly; the checkpoint
     keeps it under ``name``, or the class's name if that is ``None``. A hook that needs a result of the
-    validation says so in ``monitor``, and a run that will not give it is refused before it trains.
+    validation says so in ``monitor``, and a run that will not give it is refused before it trains. One that writes
+    checkpoints says so in ``saves``, and what it could not save is refused when the Runner is built.
 
     >>> class Count(Hook):
     ...     updates = 0
@@ -77,6 +78,7 @@ class Hook:
     priority = 0
     name: str | None = None
     monitor: str | None = None
+    saves: bool = False
     served: str | None = None  # the run whose memory it holds
 
     def state_dict(self) -> dict[str, Any]:

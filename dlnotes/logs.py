@@ -68,6 +68,8 @@ class _Reader(Hook):
 class Log(_Reader):
     r"""Print the history's new lines, of every epoch or of every ``every``-th: four digits, whole numbers in full.
 
+    A resumed run says first where it comes from.
+
     >>> Log(every=0)
     Traceback (most recent call last):
     ...
@@ -77,6 +79,11 @@ class Log(_Reader):
     def __init__(self, every: int = 1):
         check_whole("every", every)
         self.every = every
+
+    def before_run(self, runner: "Runner") -> None:
+        super().before_run(runner)
+        if runner.resumed_from is not None and runner.is_main:
+            print(f"resumed from {runner.resumed_from}: epoch {runner.epoch + 1}, iteration {runner.iteration}")
 
     def read(self, runner: "Runner", records: list[dict[str, float]]) -> None:
         for record in records:

@@ -14,6 +14,8 @@ class Memory:
 
     Attributes:
         rates: the learning rates that the step was built with.
+        settings: what else the run was built with (:func:`dlnotes.settings.read`).
+        counters: what samplers and streams counted when the run was built (:func:`dlnotes.randomness.counters`).
         sums: over the updates of the epoch so far, weighted by what the loss averages over.
         epoch_start: the random state in which the epoch began (:class:`~dlnotes.randomness.Sources`).
         frozen: the names of the parts of the model that stay in evaluation mode.
@@ -28,6 +30,8 @@ class Memory:
     """
 
     rates: list[float]
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    counters: dict[str, int] = field(default_factory=dict[str, int])
     sums: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "count": 0.0, "skipped": 0.0})
     epoch_start: dict[str, Any] = field(default_factory=dict[str, Any])
     frozen: list[str] = field(default_factory=list[str])

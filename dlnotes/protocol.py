@@ -1,9 +1,14 @@
 r"""What a Runner needs of an update, for steps of one's own."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
+
+from dlnotes.arguments import check_whole
+
+METHODS = ("__call__", "evaluate", "predict", "learning_rates", "state_dict", "load_state_dict", "mismatches")
 
 
 class Evaluation(NamedTuple):
@@ -115,3 +120,67 @@ class Step(Protocol):
     def mismatches(self, state: Mapping[str, Any]) -> list[str]:
         r"""In what a saved state does not fit, a line each; nothing is loaded."""
         ...
+
+
+def check_step(step: object) -> None:
+    r"""Refuse what is no :class:`Step`, and say what it lacks.
+
+    Raises:
+        TypeError: it is a class, or a model; or a member is missing or of another kind.
+        ValueError: ``accumulate`` is less than 1.
+
+    >>> check_step(nn.Linear(1, 1))
+    Traceback (most recent call last):
+    ...
+    TypeError: step must be a Step (dlnotes.protocol), got a Linear, a model: write TrainStep(model, loss, optimizer)
+    """
+    kind = type(step).__name__
+    if isinstance(step, type):
+        raise TypeError(f"step must be a Step (dlnotes.protocol), got a class: write {step.__name__}(…)")
+    missing = [name for name in ("model", "accumulate") if not hasattr(step, name)]
+    missing += [name for name in METHODS if not callable(step if name == "__call__" else getattr(step, name, None))]
+    if missing and isinstance(step, nn.Module):
+        cure = "write TrainStep(model, loss, optimizer)"
+        raise TypeError(f"step must be a Step (dlnotes.protocol), got a {kind}, a model: {cure}")
+    if missing:
+        raise TypeError(f"step must be a Step (dlnotes.protocol), and a {kind} has no {', '.join(missing)}")
+    model: Any = getattr(step, "model")  # noqa: B009 - an object has none, says the type checker
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"step.model must be a module, which hooks and validation act on, got {model!r}")
+    check_whole("step.accumulate", getattr(step, "accumulate"))  # noqa: B009
+
+
+def check_logs(logs: object) -> None:
+    r"""Refuse what an update cannot have returned to be logged: no dict, a name missing, no number.
+
+    >>> check_logs({"loss": 0.5, "count": 8, "samples": 8})
+    Traceback (most recent call last):
+    ...
+    TypeError: step: its logs must have loss, count, skipped; skipped is missing among ['count', 'loss', 'samples']
+    """
+    if not isinstance(logs, Mapping):
+        raise TypeError(f"step: a call must return a dict of what there is to log, got {type(logs).__name__}")
+    values: dict[str, Any] = dict(logs)  # pyright: ignore[reportUnknownArgumentType]
+    missing = [name for name in ("loss", "count", "skipped") if name not in values]
+    if missing:
+        words = f"{', '.join(missing)} is missing among {sorted(values)}"
+        raise TypeError(f"step: its logs must have loss, count, skipped; {words}")
+    for name, value in values.items():
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"step: its logs must be numbers, and {name} is a {type(value).__name__}; write .item()")
+
+
+def explained(error: BaseException, logs: object) -> BaseException:
+    r"""The error to raise for one that a loop has met with these logs: what is wrong with them, if that is why.
+
+    >>> explained(KeyError("count"), {"loss": 0.5, "skipped": 0})
+    TypeError("step: its logs must have loss, count, skipped; count is missing among ['loss', 'skipped']")
+    >>> explained(KeyError("count"), {"loss": 0.5, "count": 8, "skipped": 0})
+    KeyError('count')
+    """
+    if isinstance(error, KeyError | TypeError):
+        try:
+            check_logs(logs)
+        except TypeError as clearer:
+            return clearer
+    return error

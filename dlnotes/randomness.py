@@ -130,6 +130,16 @@ def _counters(loaders: Mapping[str, object]) -> Iterator[tuple[str, object, str]
                     yield f"{name}.{path}.{attribute}", owner, attribute
 
 
+def counters(loaders: Mapping[str, object]) -> dict[str, int]:
+    r"""The integers that samplers and streams keep, by path; a constructor's options are among them.
+
+    >>> sampler = torch.utils.data.DistributedSampler(range(4), num_replicas=1, rank=0)
+    >>> counters({"train_loader": torch.utils.data.DataLoader(range(4), sampler=sampler)})["train_loader.sampler.epoch"]
+    0
+    """
+    return {path: getattr(owner, name) for path, owner, name in _counters(loaders)}
+
+
 def _read(generator: Generator) -> Any:
     if isinstance(generator, torch.Generator):
         return generator.get_state()

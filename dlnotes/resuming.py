@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import Tensor
 
-from dlnotes import checkpoint, modes
+from dlnotes import checkpoint, modes, settings
+from dlnotes.arguments import check_whole
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.comparing import data_problems, describe, hook_problems, hook_states, named
 from dlnotes.hooks import Hook
@@ -58,13 +59,14 @@ def save(runner: "Runner", path: str | Path) -> None:
     runner.call("before_save_checkpoint")
     memory = runner.memory
     mine = {"random": runner.sources().read(), "epoch_start": memory.epoch_start, "sums": memory.sums}
-    mine |= {name: getattr(runner, name) for name in REPORTS}
+    mine |= {name: getattr(runner, name) for name in REPORTS} | {"counters": memory.counters}
     everyones: list[Any] = [mine] * ranks()
     if ranks() > 1:
         dist.all_gather_object(everyones, mine)
     model = runner.step.model
     state = {name: getattr(runner, name) for name in POSITION}
-    state |= {"rates": memory.rates, "begun": memory.begun, "data": _data(runner), "hooks": hook_states(runner.hooks)}
+    state |= {"rates": memory.rates, "settings": memory.settings, "begun": memory.begun, "data": _data(runner)}
+    state |= {"hooks": hook_states(runner.hooks)}
     state |= {"frozen": modes.frozen(model) if model.training else memory.frozen, "fixed": modes.fixed(model)}
     state |= everyones[0] | {"ranks": everyones[1:]}
     step = runner.step.state_dict()
@@ -100,56 +102,57 @@ def resume(runner: "Runner", path: str | Path) -> None:
         raise CheckpointError(f"{path}: not a run's checkpoint ({type(error).__name__}: {error})") from error
     if problems:
         raise CheckpointError(f"{path}: the checkpoint does not fit this run:\n  " + "\n  ".join(problems))
-    given, options = runner.memory.rates, _options(runner)
+    given, groups = copy.copy(runner.memory), settings.groups(runner.step)
+    counted = settings.changes(given.counters, mine.get("counters", {}))
+    for name in ("random", "epoch_start"):
+        mine = {**mine, name: settings.as_given(mine[name], given.counters, counted)}
     with all_or_nothing(runner):
         try:
             _load(runner, state, mine, Path(path))
         except Exception as error:
             reason = error if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
             raise CheckpointError(f"{path}: not resumed, and nothing has changed: {reason}") from error
-    if given != state["rates"]:
-        warnings.warn(
-            f"{path}: the learning rates are those of the saved run, built with {state['rates']}; {given}, given here, "
-            "has no effect. To change them, set them in the optimizer's and the schedule's state after the resume",
-            stacklevel=3,
-        )
-
-    changed = [
-        f"{name} {ours[name]!r} ({theirs.get(name)!r} as saved)"
-        for ours, theirs in zip(options, _options(runner), strict=True)
-        for name in ours
-        if ours[name] != theirs.get(name)
-    ]
-    if changed:
-        warnings.warn(
-            f"{path}: the optimizer's settings are those of the saved run; given here and without effect: "
-            f"{', '.join(dict.fromkeys(changed))}. To change them, set them in its groups after the resume",
-            stacklevel=3,
-        )
+    settings.tell(runner, f"{path}", given, groups, state, list(counted.values()))
 
 
-def require_folder(folder: str | Path) -> None:
-    r"""Refuse a file where its folder is meant.
+def resume_if_possible(runner: "Runner", folder: str | Path) -> bool:
+    r"""What :meth:`Runner.resume_if_possible <dlnotes.runner.Runner.resume_if_possible>` does.
 
-    >>> require_folder("no such folder yet")
+    >>> resume_if_possible  # doctest: +ELLIPSIS
+    <function resume_if_possible at ...>
     """
     if Path(folder).is_file():
         raise NotADirectoryError(f"folder: {folder} is a file; give the folder that holds it")
+    path = Path(folder) / "last.pt"
+    if path.exists():
+        runner.resume(path)
+    return path.exists()
 
 
-def _options(runner: "Runner") -> list[dict[str, Any]]:
-    r"""What the optimizer's groups were given beside the rates, and beside what a schedule moves with them."""
-    groups = getattr(getattr(runner.step, "optimizer", None), "param_groups", [])
-    moving = {"params", "param_names", "lr", "initial_lr", "min_lr", "max_lr", "differentiable"}
-    cycled = {"momentum", "betas"}
-    return [
-        {
-            name: value
-            for name, value in group.items()
-            if name not in moving and not (name in cycled and "max_momentum" in group) and not isinstance(value, Tensor)
-        }
-        for group in groups
-    ]
+def check_goal(runner: "Runner", epochs: int | None, max_steps: int | None) -> None:
+    r"""Refuse bad ends; warn if nothing is left to train: the run was stopped, or a finished script is run again.
+
+    >>> check_goal  # doctest: +ELLIPSIS
+    <function check_goal at ...>
+    """
+    if epochs is None and max_steps is None:
+        raise ValueError("train needs epochs or max_steps")
+    check_whole("epochs", epochs, optional=True)
+    check_whole("max_steps", max_steps, optional=True)
+    where = f"{runner.epoch} epochs and {runner.iteration} updates are complete"
+    if runner.resumed_from is not None:
+        where += f" (resumed from {runner.resumed_from})"
+    if runner.stop_reason is not None:
+        why = (
+            f"the run was stopped ({runner.stop_reason}) and does not go on; set runner.stop_reason = None to train on"
+        )
+    elif epochs is not None and runner.epoch >= epochs:
+        why = f"train(epochs={epochs}) has nothing to do: {where}; epochs count from the start of the run"
+    elif max_steps is not None and runner.iteration >= max_steps:
+        why = f"train(max_steps={max_steps}) has nothing to do: {where}; steps count from the start of the run"
+    else:
+        return
+    warnings.warn(why, stacklevel=3)
 
 
 def _problems(runner: "Runner", state: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:

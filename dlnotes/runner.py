@@ -2,19 +2,18 @@ r"""The Runner: epochs, iterations, the order of events, and exact resumption.""
 
 import math
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dlnotes import comparing, evaluation, modes, resuming, validation
+from dlnotes import comparing, evaluation, modes, protocol, resuming, settings, validation
 from dlnotes.evaluation import Measure, Metric, Weights
 from dlnotes.hooks import Calls, Hook
 from dlnotes.interrupts import patient
 from dlnotes.memory import Memory, given_rates
 from dlnotes.protocol import Step
-from dlnotes.randomness import Sources, begin
+from dlnotes.randomness import Sources, begin, counters
 from dlnotes.step import NonFiniteError
 
 
@@ -38,8 +37,8 @@ class Runner:
         epoch, iteration, iteration_in_epoch: how many are complete.
         history: one dict an epoch, and one for each validation inside of one: ``epoch``, ``iteration``, ``loss`` and
             further losses of the step (means over the updates of the epoch so far, weighted by what the loss averages
-            over), ``lr`` (``lr_1``, … of further groups), ``skipped`` (updates skipped by the loss scaler, under
-            fp16), ``val_loss`` and ``val_<metric>``.
+            over), ``lr`` (``lr_1``, … of further groups: the rates now, which the *next* update takes), ``skipped``
+            (updates skipped by the loss scaler, under fp16), ``val_loss`` and ``val_<metric>``.
         logs: what the last update returned. metrics: what the last validation gave.
         batch, output: of the validation, at its ``after_val_iter``.
         stop_reason: why the run was stopped early, or ``None``. error: what ended it otherwise.
@@ -47,7 +46,8 @@ class Runner:
         unsaveable: why the run cannot be saved at this moment, or ``None``.
 
     Raises:
-        TypeError: a hook has a method that is no hook point; a loader can be gone through only once.
+        TypeError: the step lacks something of :class:`~dlnotes.protocol.Step`; a hook has a method that is no hook
+            point; a loader can be gone through only once.
         ValueError: a metric is called ``loss``; ``val_every`` is out of range, or there is no ``val_loader`` for it.
         NonFiniteError: the loss became NaN or infinite; the message names the iteration.
 
@@ -82,14 +82,12 @@ class Runner:
         hooks: Sequence[Hook] = (),
         val_every: int | None = None,
     ):
-        for name, loader in (("train_loader", train_loader), ("val_loader", val_loader)):
-            if isinstance(loader, Iterator):
-                raise TypeError(f"{name} can be gone through only once; a list or a DataLoader begins anew")
-        if val_every is not None and (val_every < 1 or val_loader is None):
-            raise ValueError(f"val_every must be >= 1, with a val_loader, or None, got {val_every}")
+        protocol.check_step(step)
+        comparing.check_loaders(train_loader, val_loader, val_every)
         self.step, self.train_loader, self.val_loader, self.val_every = step, train_loader, val_loader, val_every
         self._metrics, self.hooks = evaluation.checked(metrics or {}), tuple(hooks)
         self.call = Calls(self.hooks, self)
+        comparing.check_saveable(self.hooks)
         self.epoch = self.iteration = self.iteration_in_epoch = 0
         self.history: list[dict[str, float]] = []
         self.logs: dict[str, float] = {}
@@ -101,13 +99,14 @@ class Runner:
         self.unsaveable: str | None = None
         self.run = uuid.uuid4().hex
         self.resumed_from: Path | None = None
-        self.memory = Memory(given_rates(step))
+        self.memory = Memory(given_rates(step), settings.read(step, self.hooks), counters(self.loaders()))
         self._limit = math.inf  # the iteration to end at; -1: at once
         self._interrupted = False
 
     def __repr__(self) -> str:
         model = type(self.step.model).__name__
-        return f"Runner({model}, epoch={self.epoch}, iteration={self.iteration}, hooks={list(self.hooks)})"
+        end = "" if self.resumed_from is None else f", resumed_from={str(self.resumed_from)!r}"
+        return f"Runner({model}, epoch={self.epoch}, iteration={self.iteration}, hooks={list(self.hooks)}{end})"
 
     @property
     def iterations_per_epoch(self) -> int | None:
@@ -123,20 +122,19 @@ class Runner:
     def train(self, epochs: int | None = None, *, max_steps: int | None = None) -> None:
         r"""Train until ``epochs`` epochs or ``max_steps`` updates are complete, whichever is first.
 
-        Both are counted from the start of the run, also after a resume. Ctrl-C ends the run after the update or the
+        Both are counted from the start of the run, also after a resume; a warning says if there is nothing left to do.
+        A run that ends inside an epoch leaves no record of that epoch. Ctrl-C ends the run after the update or the
         validation under way (a second one at once). However it ends, ``after_train`` and ``after_run`` are called.
 
         Raises:
-            ValueError: neither is given, or a hook monitors a validation for which there is no ``val_loader``.
+            ValueError: neither is given, one is < 1, or a hook monitors a validation without a ``val_loader``.
+            TypeError: one is not whole, or the step's logs are not as :class:`~dlnotes.protocol.Step` says.
             KeyError: a hook monitors what the validation does not give.
         """
-        if epochs is None and max_steps is None:
-            raise ValueError("train needs epochs or max_steps")
+        resuming.check_goal(self, epochs, max_steps)
         validation.require_monitored(self, self._metrics)
         self._limit, self._interrupted, self.error = math.inf if max_steps is None else max_steps, False, None
-        if self.stop_reason is not None:
-            words = "the run was stopped ({}) and does not go on; set runner.stop_reason = None to train on"
-            warnings.warn(words.format(self.stop_reason), stacklevel=2)
+        logs_before = self.logs
         with patient(self._wait):
             try:
                 self.unsaveable = "the run is about to begin"
@@ -151,8 +149,8 @@ class Runner:
                 if self._interrupted:
                     raise KeyboardInterrupt
             except BaseException as error:
-                self.error = error
-                raise
+                self.error = error if self.logs is logs_before else protocol.explained(error, self.logs)
+                raise self.error
             finally:
                 self.call.whatever_fails(self.error, "after_train", "after_run")
                 if self._interrupted and self.error is None:  # pressed since
@@ -247,6 +245,8 @@ class Runner:
         r"""Write the history's next line, unless a validation inside the epoch has just done so."""
         if self.history and self.history[-1]["iteration"] == self.iteration:
             return
+        if self.logs:  # none since a resume
+            protocol.check_logs(self.logs)
         record: dict[str, float] = {"epoch": self.epoch + 1, "iteration": self.iteration} | self.memory.means()
         record |= self.step.learning_rates()
         if self.memory.sums["skipped"]:
@@ -271,9 +271,10 @@ class Runner:
             weights: a file such as ``"run/best.pt"``, a state dict, an EMA hook; ``None`` (default): as they are.
 
         Differs from :meth:`validate`: no hook is called, no name has ``val_``, and random generators stay as they were.
+        A hook may call it inside a validation, whose metrics go on: those used here are then copies.
         """
         with self.sources().untouched():
-            return evaluation.evaluate(self.step, loader, self._metrics, weights)
+            return evaluation.evaluate(self.step, loader, validation.spare(self, self._metrics), weights)
 
     def predict(self, loader: Iterable[Any], weights: Weights = None) -> Any:
         r"""The outputs for all of ``loader``, joined, on the CPU; see :func:`dlnotes.evaluation.predict`."""
@@ -302,8 +303,9 @@ class Runner:
     def resume(self, path: str | Path) -> None:
         r"""Take the run up where ``path`` was saved: call it on a Runner built like the saved one.
 
-        Hooks are found again by their names; those that remember nothing may change. What is frozen, and what the
-        optimizer is set to, are as they were saved; a warning names what else was given in the script.
+        Hooks are found again by their names; those that remember nothing may change. What is frozen, and what optimizer
+        and schedule are set to, are as they were saved; a warning names what was given otherwise in the script, and
+        which of the two holds.
 
         Raises:
             CheckpointError: the file holds no run, or step, hooks or data differ: all differences are named, and
@@ -313,8 +315,4 @@ class Runner:
 
     def resume_if_possible(self, folder: str | Path) -> bool:
         r"""Resume from ``last.pt`` in the folder of a ``Checkpoint`` hook; return whether it was there."""
-        resuming.require_folder(folder)
-        path = Path(folder) / "last.pt"
-        if path.exists():
-            self.resume(path)
-        return path.exists()
+        return resuming.resume_if_possible(self, folder)

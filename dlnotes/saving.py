@@ -42,9 +42,35 @@ class Checkpoint(Hook):
 
     >>> Checkpoint("run", monitor="val_accuracy").mode
     'max'
+
+    A cluster ends a job with the signal SIGTERM. This hook lets it do what Ctrl-C does: the update under way is
+    finished and ``last.pt`` written, and the script, started again, goes on from there.
+
+    >>> import signal, tempfile, torch
+    >>> from dlnotes.runner import Runner
+    >>> from dlnotes.step import TrainStep
+    >>> class Terminated(Hook):
+    ...     def before_run(self, runner):
+    ...         self.before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    ...     def after_run(self, runner):
+    ...         signal.signal(signal.SIGTERM, self.before)
+    >>> class Cluster(Hook):
+    ...     def before_train_iter(self, runner):
+    ...         if runner.iteration == 2:
+    ...             signal.raise_signal(signal.SIGTERM)
+    >>> model = torch.nn.Linear(1, 1)
+    >>> step = TrainStep(model, torch.nn.functional.mse_loss, torch.optim.SGD(model.parameters(), lr=0.1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     runner = Runner(step, [(torch.ones(2, 1),) * 2] * 9, hooks=[Terminated(), Cluster(), Checkpoint(folder)])
+    ...     try:
+    ...         runner.train(1)
+    ...     except KeyboardInterrupt:
+    ...         checkpoint.load(folder + "/last.pt")["iteration"]
+    3
     """
 
     priority = 100  # after the other hooks, whose state it saves
+    saves = True
 
     def __init__(
         self,

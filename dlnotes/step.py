@@ -72,6 +72,8 @@ class TrainStep:
     >>> losses = [step([batch])["loss"] for _ in range(100)]
     >>> losses[-1] < 0.1 < losses[0]
     True
+    >>> step
+    TrainStep(Linear, mse_loss, SGD, scheduler=None, accumulate=1, clip_norm=None, amp=None)
 
     A mean over the tokens that are not padding, in micro-batches that have 3 and 1 of them:
 
@@ -137,6 +139,13 @@ class TrainStep:
         self._buffers, self._finite = Buffers(model), Look(self.device)
         owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._others = [p for p in model.parameters() if id(p) not in owned]
+
+    def __repr__(self) -> str:
+        loss = getattr(self.loss, "__name__", type(self.loss).__name__)
+        scheduler = None if self.scheduler is None else parts.kind(self.scheduler)
+        names = f"{type(self.model).__name__}, {loss}, {parts.kind(self.optimizer)}, scheduler={scheduler}"
+        options = f"accumulate={self.accumulate}, clip_norm={self.clip_norm}, amp={self.amp!r}"
+        return f"{type(self).__name__}({names}, {options})"
 
     def forward(self, batch: Any) -> tuple[Any, Any]:
         r"""Output and target of a batch that is on the device already. Override it for batches of another form."""

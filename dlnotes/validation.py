@@ -1,5 +1,6 @@
 r"""A run's validation: the batches judged one by one, with the hooks looking on."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ def validate(runner: "Runner", loader: Iterable[Any], metrics: Mapping[str, Meas
     >>> list(validate(Runner(step, batches, batches), batches, {}))
     ['val_loss']
     """
+    if runner.unsaveable == UNDER_WAY:
+        raise RuntimeError("validate: a validation is under way; call runner.evaluate to judge other data in a hook")
     before, runner.unsaveable = runner.unsaveable, UNDER_WAY
     error: BaseException | None = None
     try:
@@ -53,6 +56,15 @@ def validate(runner: "Runner", loader: Iterable[Any], metrics: Mapping[str, Meas
         finally:
             runner.unsaveable = before if error is None else "a validation did not end"
     return runner.metrics
+
+
+def spare(runner: "Runner", metrics: Mapping[str, Measure | Metric]) -> Mapping[str, Measure | Metric]:
+    r"""The metrics to judge other data with: copies while a validation is under way, which has begun to count.
+
+    >>> spare  # doctest: +ELLIPSIS
+    <function spare at ...>
+    """
+    return copy.deepcopy(metrics) if runner.unsaveable == UNDER_WAY else metrics
 
 
 def require_monitored(runner: "Runner", metrics: Mapping[str, Measure | Metric]) -> None:

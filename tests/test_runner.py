@@ -333,7 +333,7 @@ def test_max_steps_and_validation_inside_epochs():
     assert (runner.epoch, runner.iteration) == (3, 18)
     with pytest.raises(ValueError, match="train needs epochs or max_steps"):
         runner.train()
-    with pytest.raises(ValueError, match="val_every must be >= 1, with a val_loader, or None, got 0"):
+    with pytest.raises(ValueError, match="val_every must be >= 1 or None, got 0"):
         make_runner(val_every=0)
 
 
