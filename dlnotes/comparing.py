@@ -155,7 +155,7 @@ def check_saveable(hooks: Sequence[Hook]) -> None:
     >>> check_saveable([Late(), Saves()])
     Traceback (most recent call last):
     ...
-    dlnotes.checkpoint.CheckpointError: hook Late remembers something and is called after this one that saves, Saves: ...
+    dlnotes.checkpoint.CheckpointError: hook Late remembers something and is called after one that saves, ...
     """
     saving = [hook for hook in hooks if hook.saves]
     if not saving:
@@ -166,7 +166,7 @@ def check_saveable(hooks: Sequence[Hook]) -> None:
         points = [point for point in ("after_train_iter", "after_train_epoch") if hasattr(late, point)]
         if points and not late.saves and type(late).state_dict is not Hook.state_dict:
             raise CheckpointError(
-                f"hook {type(late).__name__} remembers something and is called after this one that saves, "
+                f"hook {type(late).__name__} remembers something and is called after one that saves, "
                 f"{type(first).__name__}: give it a priority below {first.priority}"
             )
     with suppress(AttributeError, KeyError):  # a state that is made when the run begins

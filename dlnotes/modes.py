@@ -13,8 +13,8 @@ def freeze(module: nn.Module) -> None:
     part stays frozen through training and validation. Give the optimizer the other parameters, or all: those
     without a gradient are left out. ``module.requires_grad_(True).train()`` undoes it.
 
-    A call of ``model.train()`` afterwards reaches into the frozen part too: its weights still get no gradient, but it is
-    in training mode again, its statistics move and its dropout drops. So freeze last, or once more.
+    A call of ``model.train()`` afterwards reaches into the frozen part too: its weights still get no gradient, but it
+    is in training mode again, its statistics move and its dropout drops. So freeze last, or once more.
 
     >>> model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
     >>> freeze(model[0])

@@ -115,18 +115,15 @@ def resume(runner: "Runner", path: str | Path) -> None:
     settings.tell(runner, f"{path}", given, groups, state, list(counted.values()))
 
 
-def resume_if_possible(runner: "Runner", folder: str | Path) -> bool:
-    r"""What :meth:`Runner.resume_if_possible <dlnotes.runner.Runner.resume_if_possible>` does.
+def last(folder: str | Path) -> Path | None:
+    r"""The file in the folder of a ``Checkpoint`` hook to resume from, if it is there.
 
-    >>> resume_if_possible  # doctest: +ELLIPSIS
-    <function resume_if_possible at ...>
+    >>> last("no such folder yet")
     """
     if Path(folder).is_file():
         raise NotADirectoryError(f"folder: {folder} is a file; give the folder that holds it")
     path = Path(folder) / "last.pt"
-    if path.exists():
-        runner.resume(path)
-    return path.exists()
+    return path if path.exists() else None
 
 
 def check_goal(runner: "Runner", epochs: int | None, max_steps: int | None) -> None:

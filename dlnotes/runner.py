@@ -150,7 +150,7 @@ class Runner:
                     raise KeyboardInterrupt
             except BaseException as error:
                 self.error = error if self.logs is logs_before else protocol.explained(error, self.logs)
-                raise self.error
+                raise self.error  # noqa: B904 - it may be the same one
             finally:
                 self.call.whatever_fails(self.error, "after_train", "after_run")
                 if self._interrupted and self.error is None:  # pressed since
@@ -256,8 +256,7 @@ class Runner:
     def validate(self) -> dict[str, float]:
         r"""The mean losses and metrics over ``val_loader``, as ``val_loss`` and ``val_<metric>``; hooks take part.
 
-        Raises:
-            ValueError: there is no ``val_loader``, or it gave no batches.
+        Raises: ``ValueError`` if there is no ``val_loader``, or it gave no batches.
         """
         if self.val_loader is None:
             raise ValueError("validate needs a val_loader, and this Runner was built without one")
@@ -315,4 +314,7 @@ class Runner:
 
     def resume_if_possible(self, folder: str | Path) -> bool:
         r"""Resume from ``last.pt`` in the folder of a ``Checkpoint`` hook; return whether it was there."""
-        return resuming.resume_if_possible(self, folder)
+        path = resuming.last(folder)
+        if path is not None:
+            resuming.resume(self, path)
+        return path is not None

@@ -271,3 +271,26 @@ def test_a_step_that_evaluates_to_something_else():
     tally = Tally({}, model)
     with pytest.raises(TypeError, match=r"step\.evaluate must return an Evaluation .*, got a tuple"):
         inspect.unwrap(Tally.add)(tally, step.evaluate(make_data(4).tensors))
+
+
+def test_a_look_at_other_data_inside_a_validation_leaves_its_metrics_alone():
+    class Look(Hook):
+        def after_val_iter(self, runner):
+            self.seen = runner.evaluate(DataLoader(make_data(7, seed=3), 3))
+
+    results = []
+    for hooks in ([], [look := Look()]):
+        runner = make_runner(hooks)
+        runner._metrics = {"f1": F1(), "count": Module(), "accuracy": accuracy}
+        results.append(runner.validate())
+    assert results[0] == results[1]
+    assert look.seen == runner.evaluate(DataLoader(make_data(7, seed=3), 3))
+
+
+def test_a_validation_inside_of_a_validation_is_refused():
+    class Again(Hook):
+        def after_val_iter(self, runner):
+            runner.validate()
+
+    with pytest.raises(RuntimeError, match=r"a validation is under way; call runner\.evaluate"):
+        make_runner([Again()]).validate()

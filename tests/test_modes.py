@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 from training import make_data, make_model, make_runner, make_step
 
 from dlnotes.hooks import Hook
-from dlnotes.modes import evaluating, fix, fixed, freeze, frozen, train_but
+from dlnotes.modes import evaluating, fix, fixed, freeze, frozen, kept, train_but
 from dlnotes.runner import Runner
 
 
@@ -82,3 +82,26 @@ def test_parameters_without_gradient():
     assert fixed(model) == ["0.weight", "4.bias"]
     fix(model, [])
     assert fixed(model) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_training_mode_set_after_freezing_undoes_half_of_it(again):
+    model = make_model()
+    freeze(model[:2])
+    model.train()
+    if again:
+        freeze(model[:2])
+    before, weight = statistics(model), model[1].weight.clone()
+    make_runner(model=model).train(1)
+    assert torch.equal(model[1].weight, weight)
+    assert not model[1].weight.requires_grad
+    assert (statistics(model)[1] == before[1]) == again
+
+
+def test_modes_are_kept():
+    model = make_model()
+    model[3].eval()
+    with pytest.raises(ZeroDivisionError), kept(model):
+        model.eval()
+        raise ZeroDivisionError
+    assert frozen(model) == ["3"]

@@ -1,5 +1,7 @@
 """Exact resumption: loaders, options, stops, hook points; and what is refused, with everything left as it was."""
 
+import contextlib
+import inspect
 import os
 import random
 import warnings
@@ -25,6 +27,8 @@ from dlnotes import checkpoint
 from dlnotes.averaging import EMA
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import POINTS, EarlyStopping, Hook
+from dlnotes.logs import Log
+from dlnotes.resuming import check_goal
 from dlnotes.runner import Runner
 from dlnotes.saving import Checkpoint
 from dlnotes.step import TrainStep
@@ -219,7 +223,9 @@ def require_exact(folder, make, hook, epochs=EPOCHS):
         resumed = make([], seed=99)  # another seed: everything must come from the file
         resumed.resume(path)
         torch.rand(2), random.random(), np.random.rand()  # noqa: NPY002 - drawn before it goes on: no matter
-        resumed.train(epochs)
+        over = resumed.epoch == epochs
+        with pytest.warns(UserWarning, match="has nothing to do") if over else contextlib.nullcontext():
+            resumed.train(epochs)
         assert fingerprint(resumed) == expected, f"resumed from {path.name}"
     return files
 
@@ -264,8 +270,11 @@ def test_a_hook_that_is_called_after_the_save_is_not_forgotten(tmp_path):
         def after_train_iter(self, runner):
             pass
 
+    class Unannounced(Checkpoint):  # a hook of one's own that does not say that it saves
+        saves = False
+
     with pytest.raises(CheckpointError, match=r"called after this one \(Later\)"):
-        build(LOADERS["shuffled"], [Later(), Checkpoint(tmp_path, every=1)]).train(1)
+        build(LOADERS["shuffled"], [Later(), Unannounced(tmp_path, every=1)]).train(1)
     assert not (tmp_path / "last.pt").exists()
     build(LOADERS["shuffled"], [Stateless(), Checkpoint(tmp_path, every=1)]).train(1)
 
@@ -608,3 +617,97 @@ def test_a_stream_that_makes_its_counter_in_iter_goes_on(tmp_path):
     resumed.resume(tmp_path / "part.pt")
     resumed.train(2)
     assert torch.equal(resumed.step.model[0].weight, whole.step.model[0].weight)
+
+
+def test_a_finished_script_that_is_run_again_says_so(tmp_path):
+    def script(hooks=(), **end):
+        runner = build(LOADERS["shuffled"], [Checkpoint(tmp_path / "run"), *hooks])
+        runner.resume_if_possible(tmp_path / "run")
+        runner.train(**end)
+        return runner
+
+    script(epochs=2)
+    where = r"2 epochs and 12 updates are complete \(resumed from .*last\.pt\)"
+    with pytest.warns(UserWarning, match=rf"train\(epochs=2\) has nothing to do: {where}; epochs count from the start"):
+        assert script(epochs=2).iteration == 12
+    with pytest.warns(UserWarning, match=rf"train\(max_steps=12\) has nothing to do: {where}; steps count from the"):
+        script(max_steps=12)
+    assert script(epochs=3).iteration == 18
+
+
+def test_a_resumed_run_says_where_it_comes_from(tmp_path, capsys):
+    runner = build(LOADERS["shuffled"], [Log()])
+    runner.train(max_steps=8)
+    runner.save(tmp_path / "a.pt")
+    assert "resumed" not in capsys.readouterr().out + repr(runner)
+    resumed = build(LOADERS["shuffled"], [Log()])
+    resumed.resume(tmp_path / "a.pt")
+    assert repr(resumed).endswith(f", resumed_from={str(tmp_path / 'a.pt')!r})")
+    resumed.train(2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"resumed from {tmp_path / 'a.pt'}: epoch 2, iteration 8"
+    assert lines[1].startswith("epoch 2  iteration 12")
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), "3", True])
+def test_a_fraction_is_no_end(value):
+    runner = build(LOADERS["shuffled"])
+    train = inspect.unwrap(Runner.train)
+    for name in ("epochs", "max_steps"):
+        with pytest.raises(
+            TypeError, match=rf"^{name} must be >= 1 or None, and a whole number \(an int\), got {value!r}"
+        ):
+            inspect.unwrap(check_goal)(runner, **({"epochs": None, "max_steps": None} | {name: value}))
+        for small in (0, -1):
+            with pytest.raises(ValueError, match=f"^{name} must be >= 1 or None, got {small}"):
+                train(runner, **{name: small})
+    with pytest.raises(TypeError, match="val_every must be >= 1 or None, and a whole number"):
+        inspect.unwrap(Runner.__init__)(object.__new__(Runner), make_step(), [], [], val_every=value)
+    assert runner.iteration == 0
+
+
+def test_the_rate_in_the_history_is_the_next_updates(tmp_path):
+    class Rates(Hook):
+        def __init__(self):
+            self.used = []
+
+        def before_train_iter(self, runner):
+            self.used.append(runner.step.learning_rates()["lr"])
+
+    runner = build(LOADERS["shuffled"], [rates := Rates()])
+    runner.train(2)
+    assert runner.history[0]["lr"] == rates.used[6] != rates.used[5]
+
+
+@pytest.mark.parametrize("kind", ["late", "unsaveable"])
+def test_what_could_not_be_saved_is_told_when_the_runner_is_built(tmp_path, kind):
+    class Late(Remember):
+        priority = 200 if kind == "late" else 0
+
+        def after_train_epoch(self, runner):
+            pass
+
+        def state_dict(self):
+            return {"made": object()} if kind == "unsaveable" else {}
+
+    words = {"late": "hook Late remembers something and is called after .* Checkpoint: give it a priority below 100"}
+    words["unsaveable"] = "hook Late: made is a object, which cannot be stored"
+    with pytest.raises(CheckpointError, match=words[kind]):
+        build(LOADERS["shuffled"], [Checkpoint(tmp_path), Late()])
+    build(LOADERS["shuffled"], [Late()])  # a run that is never saved
+
+
+def test_a_later_hook_that_is_not_called_where_the_run_is_saved_is_no_hindrance(tmp_path):
+    class Late(Remember):
+        priority = 200
+
+        def before_train_iter(self, runner):
+            pass
+
+        def state_dict(self):
+            return {"numbers": [1]} if hasattr(self, "begun") else self.made  # there is none yet
+
+        def before_run(self, runner):
+            self.begun = True
+
+    build(LOADERS["shuffled"], [Checkpoint(tmp_path), Late()]).train(1)

@@ -189,3 +189,30 @@ def test_the_average_stays_in_a_validation_that_a_hook_looks_into(tmp_path):
     best = checkpoint.load(tmp_path / "best.pt")["model"]["0.weight"]
     assert torch.equal(best, ema.averages[0])
     assert not torch.equal(best, runner.step.model[0].weight)
+
+
+def test_a_job_that_is_terminated_is_saved_and_goes_on(tmp_path):
+    class Terminated(Hook):  # as in the docstring of Checkpoint
+        def before_run(self, runner):
+            self.before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+        def after_run(self, runner):
+            signal.signal(signal.SIGTERM, self.before)
+
+    class Cluster(Hook):
+        def before_train_iter(self, runner):
+            if runner.iteration == 7:
+                signal.raise_signal(signal.SIGTERM)
+
+    whole = make_runner([Checkpoint(tmp_path / "whole")])
+    whole.train(2)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        make_runner([Terminated(), Cluster(), Checkpoint(tmp_path / "part")]).train(2)
+    assert signal.getsignal(signal.SIGTERM) == before
+    resumed = make_runner([Checkpoint(tmp_path / "part")], seed=9)
+    assert resumed.resume_if_possible(tmp_path / "part")
+    assert resumed.iteration == 8
+    resumed.train(2)
+    assert resumed.history == whole.history
+    assert torch.equal(resumed.step.model[0].weight, whole.step.model[0].weight)

@@ -774,3 +774,15 @@ def test_a_state_with_other_groups_is_refused():
     split = TrainStep(model, F.cross_entropy, optimizer, scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 1))
     with pytest.raises(CheckpointError, match=r"groups of \[2\] parameters in the checkpoint, \[1, 1\] in this run"):
         split.load_state_dict(one_group)
+
+
+def test_how_a_step_is_shown():
+    class Mine(TrainStep):
+        pass
+
+    model = plain_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 1), "accumulate": 2, "clip_norm": 1.0}
+    step = Mine(model, nn.CrossEntropyLoss(), optimizer, **options, amp="bf16")
+    parts = f"{type(model).__name__}, CrossEntropyLoss, SGD, scheduler=StepLR"
+    assert repr(step) == f"Mine({parts}, accumulate=2, clip_norm=1.0, amp='bf16')"
