@@ -1,5 +1,6 @@
 r"""A moving average of the weights."""
 
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class EMA(Hook):
 
     Source: Polyak and Juditsky, *Acceleration of Stochastic Approximation by Averaging* (1992).
 
-    After the run, ``ema.apply(model)`` makes the average the model's weights, and
+    After the run, ``ema.apply(model)`` makes the average the weights of the trained model, and
     ``runner.evaluate(loader, weights=ema)`` judges it.
 
     >>> model, ema = nn.Linear(1, 1), EMA(decay=0.9)
@@ -59,6 +60,7 @@ class EMA(Hook):
         self._names: list[str] = []
         self._rounded = False  # are the weights in 16 bits?
         self._trained: list[tuple[nn.Parameter, Tensor]] = []
+        self._trained_model: weakref.ref[nn.Module] | None = None
 
     def start(self, model: nn.Module) -> None:
         r"""Begin with the weights of ``model``, or go on with an average that there is; a Runner calls it.
@@ -67,6 +69,7 @@ class EMA(Hook):
             CheckpointError: the average there is belongs to another model.
         """
         parameters = _averaged(model)
+        self._trained_model = weakref.ref(model)
         if not self.averages:
             self._names = list(parameters)
             self.averages = [p.detach().to(_precise(p.dtype), copy=True) for p in parameters.values()]
@@ -84,8 +87,30 @@ class EMA(Hook):
             raise CheckpointError(f"EMA: the average is of another model than this one: {wrong}")
 
     def apply(self, model: nn.Module) -> None:
-        r"""Make the average the weights of ``model``: the trained model, or one with its buffers."""
+        r"""Make the average the weights of ``model``: of the trained one, or of one that holds its buffers.
+
+        The average has no buffers. Into a new model load the trained one's state first (``best.pt`` has both: under EMA
+        it holds the averaged weights, and nothing is left to apply).
+
+        Raises:
+            CheckpointError: there is no average yet, or it is of another model; or a batch norm of a new model has seen
+                no batch, so that its statistics are not the trained model's. Nothing has changed.
+
+        >>> model, ema = nn.BatchNorm1d(1), EMA()
+        >>> ema.start(model)
+        >>> ema.apply(nn.BatchNorm1d(1))
+        Traceback (most recent call last):
+        ...
+        dlnotes.checkpoint.CheckpointError: EMA: the average has no buffers, and the batch norm '' has seen no batch ...
+        """
         self._require_fit(model)
+        counts = {name: b for name, b in model.named_buffers() if name.rpartition(".")[2] == "num_batches_tracked"}
+        unseen = [name.rpartition(".")[0] for name, count in counts.items() if not count]
+        if unseen and (self._trained_model is None or self._trained_model() is not model):
+            raise CheckpointError(
+                f"EMA: the average has no buffers, and the batch norm {unseen[0]!r} has seen no batch here: load the "
+                "trained model's state (model.load_state_dict) first"
+            )
         with torch.no_grad():
             for average, parameter in zip(self.averages, _averaged(model).values(), strict=True):
                 parameter.copy_(average)

@@ -8,6 +8,7 @@ from training import make_data, make_model, make_runner, make_step
 from dlnotes.averaging import EMA
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.hooks import Hook
+from dlnotes.modes import freeze
 from dlnotes.runner import Runner
 
 
@@ -102,6 +103,11 @@ def test_apply_makes_the_average_the_weights():
     runner = make_runner([ema := EMA(0.5)])
     runner.train(1)
     other = make_model()
+    fresh = copy.deepcopy(other.state_dict())
+    with pytest.raises(CheckpointError, match="has no buffers, and the batch norm '1' has seen no batch here: load"):
+        ema.apply(other)
+    assert all(torch.equal(value, fresh[name]) for name, value in other.state_dict().items())
+    other.load_state_dict(runner.step.model.state_dict())
     ema.apply(other)
     for average, parameter in zip(ema.averages, other.parameters(), strict=True):
         assert torch.equal(average, parameter)
@@ -140,3 +146,13 @@ def test_a_second_average_is_refused_and_one_that_is_not_there_yet_is_told():
         make_runner([EMA(0.9), EMA(0.5)]).train(1)
     with pytest.raises(CheckpointError, match="there is no average yet"):
         EMA(0.9).apply(make_model())
+
+
+def test_a_batch_norm_that_the_run_itself_never_fed_is_no_hindrance():
+    model = make_model()
+    freeze(model[1])
+    runner = make_runner([ema := EMA(0.5)], model=model)
+    runner.train(1)
+    assert model[1].num_batches_tracked == 0
+    ema.apply(model)
+    assert torch.equal(model[0].weight, ema.averages[0])
