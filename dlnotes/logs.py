@@ -83,7 +83,7 @@ class Log(_Reader):
     def before_run(self, runner: "Runner") -> None:
         super().before_run(runner)
         if runner.resumed_from is not None and runner.is_main:
-            print(f"resumed from {runner.resumed_from}: epoch {runner.epoch + 1}, iteration {runner.iteration}")
+            print(f"resumed from {runner.resumed_from}, after {runner.epoch} epochs and {runner.iteration} updates")
 
     def read(self, runner: "Runner", records: list[dict[str, float]]) -> None:
         for record in records:

@@ -645,7 +645,7 @@ def test_a_resumed_run_says_where_it_comes_from(tmp_path, capsys):
     assert repr(resumed).endswith(f", resumed_from={str(tmp_path / 'a.pt')!r})")
     resumed.train(2)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"resumed from {tmp_path / 'a.pt'}: epoch 2, iteration 8"
+    assert lines[0] == f"resumed from {tmp_path / 'a.pt'}, after 1 epochs and 8 updates"
     assert lines[1].startswith("epoch 2  iteration 12")
 
 

@@ -535,3 +535,11 @@ def test_a_users_code_type_checks_strictly(tmp_path):
     command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, "--project", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "0 errors" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_run_that_ends_inside_its_first_epoch_leaves_no_record():
+    runner = make_runner()
+    runner.train(max_steps=2)
+    assert runner.history == []
+    runner.train(1)
+    assert [record["iteration"] for record in runner.history] == [6]
