@@ -29,9 +29,11 @@ def options(thing: object) -> dict[str, Any]:
     >>> options(EarlyStopping(patience=3))
     {'monitor': 'val_loss', 'patience': 3, 'mode': 'min', 'min_delta': 0.0}
     """
-    makers = [vars(kind)["__init__"] for kind in type(thing).__mro__[:-1] if "__init__" in vars(kind)]
-    names = dict.fromkeys(name for make in makers for name in list(inspect.signature(make).parameters)[1:])
-    return {name: getattr(thing, name) for name in names if hasattr(thing, name) and _is_plain(getattr(thing, name))}
+    makers = [vars(kind).get("__init__") for kind in type(thing).__mro__]
+    signatures = [inspect.signature(make) for make in makers if isinstance(make, FunctionType)]
+    names = dict.fromkeys(name for signature in signatures for name in list(signature.parameters)[1:])
+    own = getattr(thing, "__dict__", {})
+    return {name: own[name] for name in names if name in own and _is_plain(own[name])}
 
 
 def _is_plain(value: Any) -> bool:

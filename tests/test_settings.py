@@ -222,6 +222,10 @@ def test_options():
             super().__init__(*rest, **others)
             self.b = b
 
+        @property
+        def c(self):
+            raise RuntimeError
+
     assert options(Child(3.0)) == {"b": (1, "x"), "a": 3.0}
     assert options(make_step(clip_norm=1.0)) == {"accumulate": 1, "clip_norm": 1.0, "amp": None}
     assert options(3) == {}
