@@ -1,6 +1,5 @@
 """What the rules of the book read: cells, languages, parts, and Markdown as the book's own parser sees it."""
 
-import ast
 import re
 import subprocess
 from collections import Counter
@@ -9,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+from chapters import parse, tags
 from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
@@ -18,7 +18,7 @@ CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 REPOSITORY = CONFIG["repository"]["url"]  # written there, and everywhere else compared with it
 FIGURE = "application/vnd.dlnotes.figure+json"
 HAN = r"[\u3400-\u4dbf\u4e00-\u9fff]"
-RULES = {}  # name: (function, "every" or "chapter")
+RULES = {}  # name: (function, "every", "chapter", "old" or "new")
 
 
 def project_files(root=ROOT):
@@ -65,9 +65,10 @@ def project_texts():
 
 
 def rule(applies):
-    """Register a rule for "every" notebook, or for each "chapter": all but the index and the reference part.
+    """Register a rule for "every" notebook, for each "chapter", or for chapters of the "old" or of the "new" form.
 
-    A rule takes a notebook and returns the faults that it finds, one sentence each.
+    Chapters are all but the index and the reference part. A rule takes a notebook and returns the faults that it
+    finds, one sentence each: the cell, the words, the cure.
     """
 
     def register(function):
@@ -77,29 +78,31 @@ def rule(applies):
     return register
 
 
-def tags(cell):
-    return cell.metadata.get("tags", [])
-
-
 def language(cell):
     """ "en", "zh" or None."""
     found = [tag[5:] for tag in tags(cell) if tag in ("lang-en", "lang-zh")]
     return found[0] if len(found) == 1 else None
 
 
+def place_of(index, cell):
+    """What a message calls a cell: its number in the notebook, from 1, and its first line."""
+    first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+    known = f"{language(cell) or 'no language'}: " if cell.cell_type == "markdown" else ""
+    return f"cell {index + 1} ({known}{first[:40]!r})"
+
+
 def markdown(notebook, lang=None):
     """(place, cell) of the Markdown cells, of one language if `lang` is given."""
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown" and (lang is None or language(cell) == lang):
-            first = next((line for line in cell.source.splitlines() if line.strip()), "")
-            yield f"cell {index} ({language(cell) or 'no language'}: {first[:40]!r})", cell
+            yield place_of(index, cell), cell
 
 
 def code(notebook):
     """(place, cell) of the code cells."""
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            yield f"cell {index}", cell
+            yield place_of(index, cell), cell
 
 
 def prose(notebook, lang=None):
@@ -118,7 +121,7 @@ def pairs(notebook):
     """(place, English cell, Chinese cell) wherever an English cell is directly followed by its partner."""
     for index, (one, two) in enumerate(zip(notebook.cells, notebook.cells[1:], strict=False)):
         if (language(one), language(two)) == ("en", "zh"):
-            yield f"cells {index} and {index + 1} ({one.source[:40]!r})", one, two
+            yield place_of(index, one).replace("cell ", "cells ").replace(" (", f" and {index + 2} (", 1), one, two
 
 
 def part(cell):
@@ -144,8 +147,7 @@ def section(notebook, name):
 
 def parse_code(cell):
     """The syntax tree of a code cell; lines for IPython (%, !) are left out."""
-    lines = [re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in cell.source.splitlines()]
-    return ast.parse("\n".join(lines))
+    return parse(cell.source)
 
 
 EXTENSIONS = set(CONFIG["parse"]["myst_enable_extensions"])
@@ -234,6 +236,11 @@ def skeleton(source):
 
 
 CODE, MATH, ROLE = "\ue000", "\ue001", "\ue002"  # what stands for code, a formula, a role in the text of a paragraph
+
+
+def readable(words):
+    """The words of a paragraph as a message quotes them."""
+    return words.replace(CODE, "`…`").replace(MATH, "$…$").replace(ROLE, "{…}")
 
 
 def texts(source):

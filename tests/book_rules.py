@@ -1,20 +1,24 @@
-"""The rules that every notebook of the book keeps: two languages, a chapter's parts, pictures, code, outputs.
+"""The rules that every notebook of the book keeps: two languages, the old form's parts, pictures, code, outputs.
 
-`prose_rules.py` holds those about wording and Markdown; `tests/test_book_source.py` applies them all, and plants
-a fault for each.
+`form_rules.py` holds those of the new form, `prose_rules.py` those about wording and Markdown; `rules.py` says which
+apply to what. `tests/test_book_source.py` and `tests/test_form_rules.py` apply them, and plant a fault for each.
 """
 
 import ast
+import difflib
 import itertools
 import re
 from collections import Counter
+from functools import cache
 
 import nbformat
 from book_reading import (
+    CONFIG,
     DISPLAYED,
     FIGURE,
     HAN,
     REPOSITORY,
+    ROOT,
     blocks,
     code,
     directive,
@@ -25,6 +29,8 @@ from book_reading import (
     pairs,
     parse_code,
     part,
+    place_of,
+    readable,
     rule,
     section,
     sections,
@@ -39,7 +45,21 @@ INSTALL = f'''try:
 except ModuleNotFoundError:
     %pip install --quiet "dlnotes @ git+{REPOSITORY}"'''
 
-# The parts of a chapter, in order. The English heading cell and its Chinese partner carry the tag `part:<name>`.
+# The chapters that do not have the new form yet (form_rules.py). The list only shrinks, until the old rules go.
+OLD_FORM = (
+    "optimization/adaptive_learning_rates",
+    "optimization/batch_size",
+    "optimization/critical_points",
+    "optimization/momentum",
+    "optimization/optimization_summary",
+    "optimization/schedules",
+    "training/gradient_descent",
+    "training/logistic_regression",
+    "training/mixed_precision",
+    "training/training_flow",
+)
+
+# Their parts, in order. The English heading cell and its Chinese partner carry the tag `part:<name>`.
 PARTS = (
     "failure",
     "symbols",
@@ -68,11 +88,11 @@ def languages_pair(notebook):
         after = language(cells[index + 1]) if index + 1 < len(cells) else None
         before = language(cells[index - 1]) if index else None
         if language(cell) == "en" and after != "zh":
-            faults.append(f"cell {index}: an English cell is not followed by its Chinese partner")
+            faults.append(f"{place_of(index, cell)}: an English cell is not followed by its Chinese partner")
         if language(cell) == "zh" and before != "en":
-            faults.append(f"cell {index}: a Chinese cell does not follow its English partner")
+            faults.append(f"{place_of(index, cell)}: a Chinese cell does not follow its English partner")
         if cell.cell_type != "markdown" and language(cell):
-            faults.append(f"cell {index}: a {cell.cell_type} cell belongs to both languages, no lang- tag")
+            faults.append(f"{place_of(index, cell)}: a {cell.cell_type} cell belongs to both languages, no lang- tag")
     return faults
 
 
@@ -98,24 +118,67 @@ def languages_written(notebook):
             faults.append(f"{place}: no words in an English cell")
         if language(cell) == "zh":
             counted = [(paragraph, *count_words(paragraph)) for paragraph in texts(cell.source)]
-            faults += [f"{place}: still English: {text[:50]!r}" for text, han, latin in counted if latin > max(han, 8)]
+            english = [readable(text)[:50] for text, han, latin in counted if latin > max(han, 8)]
+            faults += [f"{place}: still English: {text!r}" for text in english]
     return faults
+
+
+def difference(one, two):
+    """How two counters differ, as a message says it."""
+    only_en, only_zh = list((one - two).elements()), list((two - one).elements())
+    return f"only in English {only_en}, only in Chinese {only_zh}" if only_en or only_zh else ""
 
 
 @rule("every")
 def languages_agree(notebook):
-    """Both sides have the same headings, formulas, labels, links, images, roles, directives, lists and tables."""
+    """Both sides have the same headings, formulas, labels, links, images, roles and directives."""
     faults = []
     for place, one, two in pairs(notebook):
         (headings, english), (titles, chinese) = skeleton(one.source), skeleton(two.source)
         if headings != titles:
             faults.append(f"{place}: heading levels {headings} in English, {titles} in Chinese")
-        for kind, counter in english.items():
-            only_en, only_zh = list((counter - chinese[kind]).elements()), list((chinese[kind] - counter).elements())
-            if only_en or only_zh:
-                faults.append(f"{place}: {kind} only in English {only_en}, only in Chinese {only_zh}")
+        differing = {kind: difference(english[kind], chinese[kind]) for kind in english.keys() - COUNTED}
+        faults += [f"{place}: {kind} {found}" for kind, found in differing.items() if found]
         if sorted(set(tags(one)) - {"lang-en"}) != sorted(set(tags(two)) - {"lang-zh"}):
-            faults.append(f"{place}: the two cells carry different tags")
+            faults.append(f"{place}: the two cells carry different tags: {tags(one)}, {tags(two)}")
+    return faults
+
+
+COUNTED = ("list item", "table row")  # what each language may put as it likes, in the new form
+
+
+@rule("old")
+def lists_agree(notebook):
+    """Both sides have the same number of list items and of table rows."""
+    return [
+        f"{place}: {sum(english[kind].values())} {kind}s in English, {sum(chinese[kind].values())} in Chinese"
+        for place, one, two in pairs(notebook)
+        for english, chinese in [(skeleton(one.source)[1], skeleton(two.source)[1])]
+        for kind in COUNTED
+        if english[kind] != chinese[kind]
+    ]
+
+
+@cache
+def bibliography():
+    """The keys of references.bib."""
+    path = ROOT / CONFIG["repository"]["path_to_book"] / "references.bib"
+    return re.findall(r"^@\w+\{([^,\s]+),", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@rule("every")
+def citations_are_known(notebook):
+    """Every key that is cited stands in references.bib."""
+    faults = []
+    for place, cell in markdown(notebook):
+        for keys in re.findall(r"\{cite[a-z:]*\}`([^`]+)`", cell.source):
+            for key in (key.strip() for key in keys.split(",")):
+                if key not in bibliography():
+                    near = difflib.get_close_matches(key, bibliography(), 2, 0.5)
+                    hint = (
+                        f"did you mean {' or '.join(near)}?" if near else "add the work there, in the order of the keys"
+                    )
+                    faults.append(f"{place}: {key!r} is not in book/references.bib; {hint}")
     return faults
 
 
@@ -137,15 +200,25 @@ def chapter_opens(notebook):
         if any(b > a + 1 for a, b in itertools.pairwise(levels)):
             faults.append(f"{lang}: a heading skips a level ({levels})")
         opening = [cell for cell in section(notebook, "opening") if language(cell) == lang]
-        if sum(len(inlines(cell.source)) for cell in opening) < 3:
-            faults.append(f"{lang}: before the first part stand a title, a promise and what to know before")
+        if sum(len(inlines(cell.source)) for cell in opening) < 2:
+            faults.append(f"{lang}: before the first part stand a title and a promise")
         shared = [skeleton(cell.source)[1] for cell in opening]
         if not any(place for kinds in shared for place in (*kinds["link"], *kinds["role"])):
             faults.append(f"{lang}: what to know before, with a link, is missing from the opening")
     return faults
 
 
-@rule("chapter")
+@rule("old")
+def opening_has_three_lines(notebook):
+    """A title, a promise, and a line of its own on what to know before."""
+    return [
+        f"{lang}: before the first part stand a title, a promise and what to know before"
+        for lang in ("en", "zh")
+        if sum(len(inlines(c.source)) for c in section(notebook, "opening") if language(c) == lang) < 3
+    ]
+
+
+@rule("old")
 def chapter_has_its_parts(notebook):
     """All parts, once each (experiments: one or more), in order; exploring may come before or after experiments."""
     names = [name for name, _ in sections(notebook)][1:]
@@ -163,7 +236,7 @@ def chapter_has_its_parts(notebook):
     return faults
 
 
-@rule("chapter")
+@rule("old")
 def chapter_parts_are_filled(notebook):
     """Each part holds what its name promises (design: "A chapter, cell by cell")."""
     faults = []
@@ -185,21 +258,7 @@ def chapter_parts_are_filled(notebook):
         lines = len([token for token in blocks(prose["summary"][lang]) if token.type == "list_item_open"])
         if lines != 5:
             faults.append(f"part:summary ({lang}) is a list of five lines, not {lines}")
-        filtered = [
-            t
-            for t in blocks(prose["sources"][lang])
-            if (directive(t) or [""])[0] == "bibliography"
-            and re.search(r"^:filter: docname in docnames$", t.content, flags=re.M)
-        ]
-        if not any(
-            name.startswith("{cite")
-            for cell in notebook.cells
-            if language(cell) == lang
-            for name in skeleton(cell.source)[1]["role"]
-        ):
-            faults.append(f"no source is cited ({lang}): use {{cite}}`key`")
-        if len(filtered) != 1:
-            faults.append(f"part:sources ({lang}) needs one {{bibliography}} with :filter: docname in docnames")
+    faults += sources_faults(notebook)
     if not sources_of(parts["by-hand"]) and not any(skeleton(c.source)[1]["formula"] for c in parts["by-hand"]):
         faults.append("part:by-hand calculates nothing, neither in formulas nor in code")
     if "torch" not in sources_of(parts["plain"]) or "dlnotes" in sources_of(parts["plain"]):
@@ -218,9 +277,27 @@ def chapter_parts_are_filled(notebook):
     return faults
 
 
-@rule("chapter")
-def chapter_exercises_are_solved(notebook):
-    """Three to five exercises, each with a folded solution that runs and asserts.
+def sources_faults(notebook):
+    """What is missing of the sources: a citation, the list in the last part."""
+    faults = []
+    for lang in ("en", "zh"):
+        listed = "\n\n".join(cell.source for cell in section(notebook, "sources") if language(cell) == lang)
+        filtered = [
+            token
+            for token in blocks(listed)
+            if (directive(token) or [""])[0] == "bibliography"
+            and re.search(r"^:filter: docname in docnames$", token.content, flags=re.M)
+        ]
+        roles = [name for _, cell in markdown(notebook, lang) for name in skeleton(cell.source)[1]["role"]]
+        if not any(name.startswith("{cite") for name in roles):
+            faults.append(f"no source is cited ({lang}): use {{cite}}`key`")
+        if len(filtered) != 1:
+            faults.append(f"part:sources ({lang}) needs one {{bibliography}} with :filter: docname in docnames")
+    return faults
+
+
+def exercise_faults(notebook, words=False):
+    """What is wrong with the exercises: each is solved by code that asserts or, if `words`, by words tagged solution.
 
     An exercise begins with "Exercise 1" or 练习 1, as a heading of level 3 or in bold at the start of a paragraph.
     """
@@ -235,13 +312,18 @@ def chapter_exercises_are_solved(notebook):
             faults.append(f"exercises {stated} in English, {numbers} in the Chinese cell beside it")
         elif cell.cell_type == "code" and solved and "hide-cell" in tags(cell) and re.search(r"\bassert", cell.source):
             solved[max(solved)] = True
+        if words and solved and "solution" in tags(cell):
+            solved[max(solved)] = True
     if not 3 <= len(solved) <= 5 or list(solved) != list(range(1, len(solved) + 1)):
         faults.append(f"exercises {list(solved)} instead of three to five: Exercise 1, Exercise 2, …")
-    return faults + [
-        f"exercise {number} has no solution: a code cell with the tag hide-cell and an assert"
-        for number, found in solved.items()
-        if not found
-    ]
+    wanted = "a code cell with the tag hide-cell and an assert" + ", or words with the tag solution" * words
+    return faults + [f"exercise {number} has no solution: {wanted}" for number, found in solved.items() if not found]
+
+
+@rule("old")
+def chapter_exercises_are_solved(notebook):
+    """Three to five exercises, each with a folded solution that runs and asserts."""
+    return exercise_faults(notebook)
 
 
 def bilingual_fault(english, chinese):

@@ -2,14 +2,14 @@
 
 import re
 
-from book_reading import CODE, HAN, MATH, ROLE, inlines, link_words, plain, prose, rule, texts
+from book_reading import CODE, HAN, MATH, ROLE, inlines, link_words, plain, prose, readable, rule, texts
 
 
 @rule("every")
 def bold_renders(notebook):
     """No literal ** is left: `**重点：**内容` is not bold, the closing ** standing between punctuation and a word."""
     return [
-        f"{place}: ** shows as it is in {words.strip()[:60]!r}; keep punctuation outside the bold"
+        f"{place}: ** shows as it is in {readable(words.strip())[:60]!r}; keep punctuation outside the bold"
         for place, lang, source in prose(notebook)
         for words in texts(source)
         if "**" in words or "__" in words
@@ -20,7 +20,7 @@ def bold_renders(notebook):
 def chinese_paragraphs_are_one_line(notebook):
     """A line break inside a Chinese paragraph shows as a space."""
     return [
-        f"{place}: a line break inside a paragraph, after {words.split(chr(10))[0][-20:]!r}"
+        f"{place}: a line break inside a paragraph, after {readable(words.split(chr(10))[0])[-20:]!r}"
         for place, _, source in prose(notebook, "zh")
         for words in texts(source)
         if "\n" in words
@@ -77,8 +77,7 @@ def chinese_is_spaced(notebook):
 
 def show(words, match):
     """The surroundings of a match, with code and formulas made visible."""
-    near = words[max(0, match.start() - 8) : match.end() + 8]
-    return near.replace(CODE, "`…`").replace(MATH, "$…$").replace(ROLE, "{…}")
+    return readable(words[max(0, match.start() - 8) : match.end() + 8])
 
 
 FORBIDDEN = {
@@ -129,9 +128,19 @@ def english_is_british(notebook):
 
 @rule("every")
 def nothing_is_left_to_do(notebook):
-    """No placeholder."""
-    return [
-        f"cell {index}: a placeholder ({match[0]})"
-        for index, cell in enumerate(notebook.cells)
-        for match in re.finditer(r"TODO|FIXME|TBD|XXX|(?i:lorem ipsum)|待写|待补", cell.source)
-    ]
+    """No placeholder. While there is one, nothing else is said about the notebook."""
+    marked = re.compile(r"TODO|FIXME|TBD|XXX|(?i:lorem ipsum)|待写|待补")
+    found = [(index, match[0]) for index, cell in enumerate(notebook.cells, 1) if (match := marked.search(cell.source))]
+    words = ", ".join(sorted({word for _, word in found}))
+    return [f"{words} left in cells {spans([index for index, _ in found])}"] if found else []
+
+
+def spans(numbers):
+    """Rising numbers as a reader writes them: 2–5, 7."""
+    runs = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

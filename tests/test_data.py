@@ -9,6 +9,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.preprocessing import StandardScaler
 
+from dlnotes import data
 from dlnotes.data import breast_cancer, digits, moons
 
 ALL = [breast_cancer, digits, moons]
@@ -153,3 +154,34 @@ def test_moons_without_noise_lie_on_two_half_circles():
     raw = data.x_train * data.std + data.mean
     upper = raw[data.y_train == 0]
     torch.testing.assert_close(upper.norm(dim=1), torch.ones(len(upper), dtype=torch.float64))
+
+
+# ---- redraw
+
+
+def test_a_seed_is_the_one_written_until_a_redraw_is_asked_for(monkeypatch):
+    monkeypatch.delenv("DLNOTES_REDRAW", raising=False)
+    assert [data.redraw(seed) for seed in (0, 7, 999)] == [0, 7, 999]
+    monkeypatch.setenv("DLNOTES_REDRAW", "3")
+    assert [data.redraw(seed) for seed in (0, 7, 999)] == [3000, 3007, 3999]
+
+
+def test_no_two_seeds_of_any_two_redraws_meet(monkeypatch):
+    found = set()
+    for offset in range(5):
+        monkeypatch.setenv("DLNOTES_REDRAW", str(offset))
+        found |= {data.redraw(seed) for seed in range(1000)}
+    assert len(found) == 5000
+
+
+@pytest.mark.parametrize("seed", [-1, 1000, True])
+def test_a_seed_that_would_meet_another_is_refused(seed):
+    with pytest.raises(ValueError, match="^seed: expected a whole number from 0 to 999, got"):
+        data.redraw(seed)
+
+
+@pytest.mark.parametrize("offset", ["-1", "x", "", "1.5", "10000000"])
+def test_an_offset_that_is_none_is_refused(monkeypatch, offset):
+    monkeypatch.setenv("DLNOTES_REDRAW", offset)
+    with pytest.raises(ValueError, match="^DLNOTES_REDRAW: expected a whole number"):
+        data.redraw(0)

@@ -122,6 +122,7 @@ def test_the_details_around_an_answer_are_not_doubled():
     [
         ("**Proof of $a$.** Now\n\nb", "Proof of $a$.", "Now\n\nb"),
         ("**证明。**\n\nb", "证明。", "b"),
+        ("**引理的证明**。先看", "引理的证明", "先看"),
         ("### A title\n\nb", "A title", "b"),
         ("b **c**", None, "b **c**"),
     ],

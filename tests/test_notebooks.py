@@ -6,14 +6,15 @@ run and fail nothing: the budget of a chapter is held by `make notebooks`, on th
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 import nbformat
 import pytest
-from book_reading import ROOT, book_notebooks
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from book_reading import ROOT, book_notebooks, code
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from parallel import CPU
 
 pytestmark = pytest.mark.slow
@@ -38,7 +39,15 @@ def nbval(path, cell_timeout=1800, **environment):
         inherited["IPYTHONDIR"] = profile
         done = subprocess.run(command, env=inherited, cwd=ROOT, capture_output=True, text=True, check=False)
     used = sum(os.times()[2:4]) - sum(before[2:4])  # children that have ended: this one and its kernel
-    return done.returncode, done.stdout + done.stderr, used
+    return done.returncode, as_the_rules_say(done.stdout + done.stderr, path), used
+
+
+def as_the_rules_say(said, path):
+    """nbval counts code cells alone, from 0; everything else counts the cells of the notebook, from 1."""
+    places = [place for place, _ in code(nbformat.read(path, as_version=4))]
+    return re.sub(
+        r"\bCell (\d+)\b", lambda match: places[int(match[1])] if int(match[1]) < len(places) else match[0], said
+    )
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in book_notebooks()])
@@ -71,6 +80,14 @@ def test_right_output_passes_and_the_device_reaches_the_kernel(tmp_path):
     status, said, _ = nbval(store(tmp_path / "here" / "one.ipynb", source, "meta here\n"), DLNOTES_DEVICE="meta")
     assert status == 0, said
     assert "1 passed" in said
+
+
+def test_cells_are_called_as_the_rules_call_them(tmp_path):
+    cells = [new_markdown_cell("words"), new_code_cell("x = 1"), new_markdown_cell("more"), new_code_cell("\n1 / 0")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "one.ipynb")
+    status, said, _ = nbval(tmp_path / "one.ipynb")
+    assert status == 1
+    assert "cell 4 ('1 / 0')" in said
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,13 @@ def test_outputs_are_stored_and_a_second_run_changes_no_byte(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("sources", "words", "timeout"),
     [
-        (["1 + 1", "1 / 0", "3"], ["cell 1 failed", "ZeroDivisionError"], 60),
-        (["1 + 1", "import warnings\nwarnings.warn('careful')"], ["cell 1 wrote to stderr", "careful"], 60),
-        (["import time\ntime.sleep(30)"], ["cell 0", "timed out"], 2),
+        (["1 + 1", "1 / 0", "3"], ["cell 2 ('1 / 0') failed", "ZeroDivisionError"], 60),
+        (
+            ["1 + 1", "import warnings\nwarnings.warn('careful')"],
+            ["cell 2 ('import warnings') wrote to stderr", "careful"],
+            60,
+        ),
+        (["import time\ntime.sleep(30)"], ["cell 1 ('import time')", "timed out"], 2),
     ],
     ids=["error", "warning", "slow"],
 )

@@ -14,7 +14,7 @@ FOLDED = {"proof", "deeper", "answer", "solution", "check", "imports", "remove-c
 GROUPS = ("deeper", "proof", "question", "answer", "solution")
 DETAILS = re.compile(r"\A\s*<details[^>]*>\s*<summary>.*?</summary>\s*\n(?P<text>.*?)\s*</details>\s*\Z", re.DOTALL)
 HEADING = re.compile(r"\A(?P<marks>#{1,6})[ \t]+(?P<text>.+?)[ \t]*#*(?:\n+|\Z)")
-BOLD = re.compile(r"\A\*\*(?P<text>.+?)\*\*[ \t]*(?:\n+|(?=\S)|\Z)")
+BOLD = re.compile(r"\A\*\*(?P<text>.+?)\*\*[。：]?[ \t]*(?:\n+|(?=\S)|\Z)")
 
 
 def tags(cell):

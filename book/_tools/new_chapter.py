@@ -17,7 +17,8 @@ from run_notebooks import METADATA, dumps, write
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# One cell begins at each line "=== kind tags…"; en and zh are Markdown cells. KEY is part-name, REPOSITORY the address.
+# One cell begins at each line "=== kind tags…"; en and zh are Markdown cells. KEY is part-name, NAME is name with
+# hyphens, REPOSITORY the address. "right=1" says which choice of a question is right, counted from 0.
 TEMPLATE = r"""
 === code remove-cell
 try:
@@ -27,158 +28,125 @@ except ModuleNotFoundError:
 === en
 # TODO title
 
-TODO one sentence: what you can do after this chapter.
-
-**Before you start**: TODO what to know, as links to chapters, such as [the preface](../index.ipynb).
+TODO two sentences: what the reader cannot do yet, and what this chapter gives. Builds on [the preface](../index.ipynb).
 === zh
 # TODO 标题
 
-TODO 一句话：读完这一章你能做什么。
-
-**先修内容**：TODO 需要先读的章节链接，例如 [前言](../index.ipynb)。
-=== code
-import inspect
-
+TODO 两句话：读者现在还做不到什么，这一章给出什么。建议先读[前言](../index.ipynb)。
+=== code imports
 import torch
 
 from dlnotes import plot
+from dlnotes.data import redraw
 
-torch.manual_seed(0)
-TODO = None  # delete this line when the last TODO below is gone
+torch.manual_seed(redraw(0))
+plot.style()
 === en part:failure
-## A failure you can see
+## TODO the failure that matters
 
-TODO the plain approach, and what you expect of it.
+TODO what the plain approach does, which [Figure](#fig-NAME-failure) shows.
 === zh part:failure
-## 先看一次失败
+## TODO 最要紧的那次失败
 
-TODO 先用最朴素的做法，并说出预期。
-=== code
-print(TODO)
+TODO 最朴素的做法会怎样，见[图](#fig-NAME-failure)。
+=== code hide-input
+figure = TODO
+plot.show(
+    figure,
+    en="TODO what was found",
+    zh="TODO 看到了什么",
+    alt_en="TODO what is drawn",
+    alt_zh="TODO 画的是什么",
+    name="fig-NAME-failure",
+)
+=== en question right=1
+**Before you read on.** TODO a question whose answer is not above.
+
+- TODO a wrong choice
+- TODO the right choice
+- TODO another wrong one
+=== zh question right=1
+**先想一想**。TODO 一个上文没有给出答案的问题。
+
+- TODO 一个错的选项
+- TODO 对的选项
+- TODO 另一个错的
+=== en answer
+<details><summary>I have decided: show me</summary>
+
+TODO the answer, with its reason.
+
+</details>
+=== zh answer
+<details><summary>想好了，看答案</summary>
+
+TODO 答案和道理。
+
+</details>
+=== code check
+assert TODO, "what the answer claims"
 === en
-TODO what went wrong.
-=== zh
-TODO 哪里出了错。
-=== en part:symbols
-## Symbols and shapes
+## TODO the idea, worded for the subject
 
-TODO every symbol, what it is, its shape; a table reads well.
-=== zh part:symbols
-## 符号与形状
-
-TODO 每个符号的含义与形状，用表格更清楚。
-=== en part:derivation
-## Derivation
-
-TODO the first step, in words and as an equation.
+TODO each symbol where it first appears, with its shape; one step, one pair of cells.
 
 $$
 TODO
 $$ (eq-KEY-first)
-=== zh part:derivation
-## 推导
+=== zh
+## TODO 想法，标题自拟
 
-TODO 第一步，先说想法，再写公式。
+TODO 符号第一次出现时说明含义和形状；一步一对单元格。
 
 $$
 TODO
 $$ (eq-KEY-first)
+=== en proof
+**Proof of TODO.** TODO every step of it; it folds.
+=== zh proof
+**TODO 的证明**。TODO 每一步都写出来；这一段会折叠。
 === en
-TODO the next step; one step, one pair of cells, every equation labelled.
-
-$$
-TODO
-$$ (eq-KEY-second)
+TODO the formula in plain PyTorch, symbol for symbol.
 === zh
-TODO 下一步。一步一对单元格，每个公式都有标签。
-
-$$
-TODO
-$$ (eq-KEY-second)
-=== en part:by-hand
-## By hand
-
-TODO a tiny example: six numbers at most, checkable on paper.
-=== zh part:by-hand
-## 手算一遍
-
-TODO 一个小例子：最多六个数，纸上就能验证。
-=== code nbval-check-output
-print(TODO)
-=== en part:plain
-## In plain PyTorch
-
-TODO the formula in code, symbol for symbol.
-=== zh part:plain
-## 用 PyTorch 直接写
-
-TODO 把公式逐个符号写成代码。
+TODO 用 PyTorch 逐个符号写出公式。
 === code
 plain = torch.tensor(TODO)
-=== en part:package
-## From the package
-
-TODO the same from `dlnotes`: its source, and that the two agree.
-=== zh part:package
-## 改用课程的库
-
-TODO 换成 `dlnotes` 里的实现，读它的源码，并验证两者一致。
+=== en
+TODO the same from `dlnotes`.
+=== zh
+TODO 换成 `dlnotes` 里的实现。
 === code
 from dlnotes.TODO import TODO
 
-print(inspect.getsource(TODO))
-torch.testing.assert_close(TODO, plain)
-=== en part:experiment
-## Experiment
+ours = TODO
+=== code check
+torch.testing.assert_close(ours, plain)
+=== en deeper
+### TODO what goes further
 
-TODO predict first; then run, plot and read.
-=== zh part:experiment
-## 实验
+TODO a second experiment; it folds.
+=== zh deeper
+### TODO 再深入一步
 
-TODO 先预测，再运行、作图、读图。
+TODO 第二个实验；这一段会折叠。
+=== en part:practice
+## TODO in practice
+
+TODO the usual defaults, how to choose, when not to, what it costs in time and memory.
+=== zh part:practice
+## TODO 实践建议
+
+TODO 常用的默认值、怎样选、什么时候不用、花多少时间和内存。
 === code
-assert TODO
-plot.show(TODO, en="TODO", zh="TODO")
-=== en
-TODO what the figure shows, and what it does not.
-=== zh
-TODO 图说明了什么，没有说明什么。
-=== en part:explore
-## Explore
-
-TODO what to move, and what to look for.
-=== zh part:explore
-## 动手试试
-
-TODO 调什么，看什么。
-=== code
-plot.explorer(TODO, {"TODO": [TODO]}, en="TODO", zh="TODO", labels={"TODO": ("TODO", "TODO")})
-=== en part:break
-## Break it
-
-TODO take one ingredient away and watch.
-=== zh part:break
-## 拿掉一样东西
-
-TODO 去掉一个要素，看会发生什么。
-=== code
-print(TODO)
-=== en part:misreadings
-## Common misreadings
-
-TODO where implementations differ, and what is often misread.
-=== zh part:misreadings
-## 常见误解
-
-TODO 各家实现的差别，以及常见的误解。
+model = TODO  # ten to twenty lines of plain PyTorch, to copy
 === en part:exercises
 ## Exercises
 
-TODO three to five, from a one-liner to an open question. The solution is folded below each.
+TODO three to five, from a one-liner to an open question.
 === zh part:exercises
 ## 练习
 
-TODO 三到五题，从一行代码到开放问题。每题下面折叠着答案。
+TODO 三到五题，从一行代码到开放问题。
 === en
 ### Exercise 1: TODO
 
@@ -202,13 +170,23 @@ assert TODO
 === en
 ### Exercise 3: TODO
 
-TODO the task.
+TODO a question to be answered in words.
 === zh
 ### 练习 3：TODO
 
-TODO 题目。
-=== code hide-cell
-assert TODO
+TODO 用文字回答的问题。
+=== en solution
+<details><summary>Solution</summary>
+
+TODO the answer.
+
+</details>
+=== zh solution
+<details><summary>答案</summary>
+
+TODO 答案。
+
+</details>
 === en part:summary
 ## Summary
 
@@ -216,7 +194,6 @@ assert TODO
 - TODO the idea
 - TODO the formula
 - TODO what the experiment showed
-- TODO what to remember
 === zh part:summary
 ## 小结
 
@@ -224,7 +201,6 @@ assert TODO
 - TODO 想法
 - TODO 公式
 - TODO 实验说明了什么
-- TODO 要记住什么
 === en part:sources
 ## Sources
 
@@ -244,20 +220,24 @@ TODO 哪个想法出自哪里，例如 {cite}`TODO`。
 """
 
 
-def skeleton(name, repository):
+def skeleton(name, repository, template=TEMPLATE):
     """The notebook of the chapter `name` ("part/chapter"), every place to fill marked TODO."""
     cells = []
-    for number, text in enumerate(TEMPLATE.split("\n=== ")[1:]):
+    for number, text in enumerate(template.split("\n=== ")[1:]):
         head, _, source = text.partition("\n")
         kind, *tags = head.split()
-        source = source.strip("\n").replace("KEY", name.replace("/", "-")).replace("REPOSITORY", repository)
+        for word, value in (("KEY", name.replace("/", "-")), ("REPOSITORY", repository)):
+            source = source.replace(word, value)
+        source = source.strip("\n").replace("fig-NAME", f"fig-{name.split('/')[1].replace('_', '-')}")
+        metadata = {key: int(value) for key, _, value in (tag.partition("=") for tag in tags) if value}
+        tags = [tag for tag in tags if "=" not in tag]
         if kind == "code":
             cell = nbformat.v4.new_code_cell(source)
         else:
             cell = nbformat.v4.new_markdown_cell(source)
             tags = [f"lang-{kind}", *tags]
         cell.id = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:8]  # the same on every machine
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict(({"tags": tags} if tags else {}) | metadata)
         cells.append(cell)
     return nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
 
@@ -293,7 +273,7 @@ def new_chapter(name, root=ROOT):
     else:
         write(toc, contents)
         added = f"added to {toc}"
-    return f"{path} written; {added}.\nFill in every TODO, then: make notebooks, make test."
+    return f"{path} written; {added}.\nFill in every TODO, then: make notebooks FILES={path}, make check FILES={path}."
 
 
 def main(arguments):

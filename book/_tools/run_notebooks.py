@@ -91,9 +91,15 @@ def check_package(folder):
         raise Failure(f"dlnotes cannot be imported by {sys.executable} ({reason}); install it with: pip install -e .")
 
 
+def place(notebook, index):
+    """What a message calls a cell: its number in the notebook, from 1, and its first line, as the rules do."""
+    first = next((line.strip() for line in notebook.cells[index].source.splitlines() if line.strip()), "")
+    return f"cell {index + 1} ({first[:40]!r})"
+
+
 def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
     """Run every cell of `notebook` in a fresh kernel started in `folder`; its outputs are replaced."""
-    position = 0
+    position = 0  # of the cell that runs
 
     def started(cell, cell_index):
         nonlocal position
@@ -120,13 +126,13 @@ def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
         with profile:
             client.execute(env=environment)
     except CellExecutionError as error:
-        raise Failure(f"cell {position} failed\n{error}") from None
+        raise Failure(f"{place(notebook, position)} failed\n{error}") from None
     except (CellTimeoutError, DeadKernelError) as error:
-        raise Failure(f"cell {position}: {str(error).strip().splitlines()[0]}") from None
+        raise Failure(f"{place(notebook, position)}: {str(error).strip().splitlines()[0]}") from None
     for index, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
-                raise Failure(f"cell {index} wrote to stderr (a warning?):\n{output.text}")
+                raise Failure(f"{place(notebook, index)} wrote to stderr (a warning?):\n{output.text}")
     return notebook
 
 
