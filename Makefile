@@ -13,7 +13,7 @@ CODE := benchmarks book dlnotes tests
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: book test check lint serve notebooks chapter bench setup clean
+.PHONY: book test check lint serve preview notebooks redraw chapter bench setup clean
 
 book: $(READY)  ## build both editions into _build/site
 	$(BIN)/python book/_tools/build_site.py
@@ -34,6 +34,9 @@ serve: book  ## serve the book on http://127.0.0.1:$(PORT)
 
 notebooks: $(READY)  ## run the notebooks and store their outputs; FILES=book/… for some of them
 	$(BIN)/python book/_tools/run_notebooks.py $(FILES)
+
+redraw: $(READY)  ## run notebooks on N other sets of seeds and record which checks hold; FILES=book/… for some of them
+	$(BIN)/python book/_tools/redraw.py --times $(or $(N),10) --jobs $(or $(filter-out logical,$(JOBS)),1) $(FILES)
 
 chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/name
 	$(BIN)/python book/_tools/new_chapter.py $(NAME)

@@ -31,7 +31,8 @@ def nbval(path, cell_timeout=1800, **environment):
     command += ["--nbval-kernel-startup-timeout", "600", "--maxfail=3"]
     command += ["-p", "nbval_strict", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(ROOT)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    inherited |= {"PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)]), "PYTHONHASHSEED": "0", **environment}
+    inherited |= {"PYTHONPATH": os.pathsep.join([str(TESTS), str(ROOT)]), "PYTHONHASHSEED": "0", "DLNOTES_REDRAW": "0"}
+    inherited |= environment
     inherited.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads wait for each other
     inherited.pop("MPLBACKEND", None)  # the kernel's own: figures become outputs
     before = os.times()

@@ -98,7 +98,10 @@ def place(notebook, index):
 
 
 def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
-    """Run every cell of `notebook` in a fresh kernel started in `folder`; its outputs are replaced."""
+    """Run every cell of `notebook` in a fresh kernel started in `folder`; its outputs are replaced.
+
+    An error ends the run, but for one in a cell tagged raises-exception, which is among the cell's outputs.
+    """
     position = 0  # of the cell that runs
 
     def started(cell, cell_index):
@@ -119,7 +122,8 @@ def run(notebook, folder, timeout=600, kernel=ThisPython, **environment):
     )
     profile = tempfile.TemporaryDirectory()  # no settings of the user's, no history that two kernels write
     inline = "module://matplotlib_inline.backend_inline"  # figures become outputs
-    environment = dict(os.environ, PYTHONHASHSEED="0", MPLBACKEND=inline, IPYTHONDIR=profile.name) | environment
+    settings = {"PYTHONHASHSEED": "0", "MPLBACKEND": inline, "IPYTHONDIR": profile.name, "DLNOTES_REDRAW": "0"}
+    environment = dict(os.environ) | settings | environment
     environment.setdefault("DLNOTES_DEVICE", "cpu")  # the outputs that are stored come from the CPU
     environment.setdefault("OMP_NUM_THREADS", "1")  # small matrices: more threads wait for each other
     try:
