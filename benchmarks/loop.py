@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a step this small gains nothing from more, and they would add noise
     candidates = {"plain loop": plain(), "Runner": with_runner(0), "Runner, 5 hooks": with_runner(5)}
-    results = {f"{BATCHES} training steps": compare(candidates, "plain loop", arguments.rounds)}
+    results = {f"{BATCHES} training steps": compare(lambda: candidates, "plain loop", arguments.rounds)}
     (work,) = results
     for name, seconds in neighbours.beside({work: lambda: candidates}, arguments.runs)[work].items():
         results[work][name]["beside"] = seconds

@@ -25,24 +25,37 @@ MADE = (
 SHORTEST = 0.02  # seconds that one measurement should take at least: short work is repeated, as in a training loop
 
 
-def compare(candidates: Mapping[str, Callable[[], object]], baseline: str, rounds: int = 21) -> dict[str, dict]:
-    """Median seconds of each candidate, and the quartiles of its ratio to the baseline."""
-    if baseline not in candidates:
-        raise ValueError(f"baseline {baseline!r} is none of {list(candidates)}")
-    candidates = {**candidates, "noise": candidates[baseline]}
-    for run in candidates.values():
-        run()  # the first call allocates
-    calls = max(1, round(SHORTEST / measure(candidates[baseline])))
-    order, seconds = random.Random(0), {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name in order.sample(list(candidates), len(candidates)):
-            seconds[name].append(measure(candidates[name], calls))
+def compare(
+    make: Callable[[], Mapping[str, Callable[[], object]]], baseline: str, rounds: int = 21, builds: int = 1
+) -> dict[str, dict]:
+    """Median seconds of each candidate that ``make`` gives, and the quartiles of its ratio to the baseline.
+
+    The rounds are shared among several ``builds``: where the numbers of a candidate came to lie in memory can make it
+    a quarter slower, for as long as it lives.
+    """
+    order = random.Random(0)
+    seconds: dict[str, list[float]] = {}
+    candidates: dict[str, Callable[[], object]] = {}
+    for _ in range(builds):
+        candidates.clear()  # the next ones need the room
+        candidates |= make()
+        if baseline not in candidates:
+            raise ValueError(f"baseline {baseline!r} is none of {list(candidates)}")
+        candidates["noise"] = candidates[baseline]
+        for name in candidates:
+            candidates[name]()  # the first call allocates
+        calls = max(1, round(SHORTEST / measure(candidates[baseline])))
+        for _ in range(-(-rounds // builds)):
+            for name in order.sample(list(candidates), len(candidates)):
+                seconds.setdefault(name, []).append(measure(candidates[name], calls))
     return {
         name: {
-            "ratio": [round(q, 3) for q in quartiles([t / b for t, b in zip(times, seconds[baseline], strict=True)])],
-            "seconds": float(f"{statistics.median(times):.3g}"),
+            "ratio": [
+                round(q, 3) for q in quartiles([t / b for t, b in zip(seconds[name], seconds[baseline], strict=True)])
+            ],
+            "seconds": float(f"{statistics.median(seconds[name]):.3g}"),
         }
-        for name, times in seconds.items()
+        for name in candidates
     }
 
 

@@ -18,7 +18,7 @@ def test_ratios_are_taken_within_each_round(monkeypatch):
         return base[run()] * 2.0 ** max(0, next(measured) // 3)
 
     monkeypatch.setattr(timing, "measure", measure)
-    results = timing.compare({"fast": lambda: "fast", "slow": lambda: "slow"}, "fast", rounds=5)
+    results = timing.compare(lambda: {"fast": lambda: "fast", "slow": lambda: "slow"}, "fast", rounds=5)
     assert results["slow"]["ratio"] == [3.0, 3.0, 3.0]
     assert results["noise"]["ratio"] == [1.0, 1.0, 1.0]
     assert results["fast"]["seconds"] == 4.0
@@ -28,14 +28,27 @@ def test_short_work_is_repeated_until_it_can_be_timed(monkeypatch):
     calls, clock = [], iter(float(i) for i in range(1000))
     monkeypatch.setattr(timing, "SHORTEST", 5.0)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))  # every measurement takes a second
-    timing.compare({"a": lambda: calls.append(1)}, "a", rounds=2)
+    timing.compare(lambda: {"a": lambda: calls.append(1)}, "a", rounds=2)
     assert len(calls) == 2 + 1 + 2 * 2 * 5  # warming up, one to see how long it takes, two rounds of both
     assert timing.measure(lambda: None, 4) == 1 / 4
 
 
+def test_rounds_are_shared_among_builds(monkeypatch):
+    built, lasting = [], {"a": [1.0, 1.0, 1.0], "b": [1.0, 2.0, 6.0]}  # b comes to lie badly the second and third time
+
+    def make():
+        built.append(len(built))
+        return {name: lambda name=name, at=built[-1]: lasting[name][at] for name in lasting}
+
+    monkeypatch.setattr(timing, "measure", lambda run, calls=1: run())
+    results = timing.compare(make, "a", rounds=9, builds=3)
+    assert built == [0, 1, 2]
+    assert results["b"]["ratio"] == [1.0, 2.0, 6.0]
+
+
 def test_a_baseline_that_is_not_measured():
     with pytest.raises(ValueError, match=r"baseline 'x' is none of \['a'\]"):
-        timing.compare({"a": lambda: None}, "x")
+        timing.compare(lambda: {"a": lambda: None}, "x")
 
 
 def test_quartiles_and_table():
