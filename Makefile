@@ -21,8 +21,9 @@ book: $(READY)  ## build both editions into _build/site
 test: lint  ## run every test, every notebook included
 	$(PYTEST) --cov --cov-report=term --durations=15
 
-check: lint  ## what one runs at every change: no notebooks, no browser, no build of the book, no installation
-	$(PYTEST) -m "not slow"
+# With FILES: those notebooks alone, in seconds, without a kernel; FIX=1 mends what needs no decision.
+check: $(if $(FILES),$(READY),lint)  ## what one runs at every change: no notebooks, no browser, no build, no installation
+	$(if $(FILES),$(BIN)/python book/_tools/check_notebooks.py $(if $(FIX),--fix) $(FILES),$(PYTEST) -m "not slow")
 
 lint: $(READY)
 	$(BIN)/ruff check $(CODE)
@@ -31,6 +32,9 @@ lint: $(READY)
 
 serve: book  ## serve the book on http://127.0.0.1:$(PORT)
 	$(BIN)/python book/_tools/build_site.py --serve --port $(PORT)
+
+preview: $(READY)  ## show one chapter, and again whenever it is saved: FILES=book/part/name.ipynb
+	$(BIN)/python book/_tools/preview.py --port $(PORT) $(FILES)
 
 notebooks: $(READY)  ## run the notebooks and store their outputs; FILES=book/… for some of them
 	$(BIN)/python book/_tools/run_notebooks.py $(FILES)

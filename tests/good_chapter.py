@@ -69,7 +69,7 @@ def store(cell, output):
 TORCH = """model = torch.nn.Linear(2, 1)
 loss_of = torch.nn.BCEWithLogitsLoss()
 rule = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-for epoch in range(10):
+for _ in range(10):
     for x, y in loader:
         rule.zero_grad()
         loss = loss_of(model(x), y)

@@ -81,6 +81,17 @@ def test_failure_leaves_the_file_and_names_the_cell(tmp_path, capsys, sources, w
 
 
 @pytest.mark.usefixtures("no_package_check")
+def test_code_is_formatted_before_it_runs(tmp_path):
+    path = store(tmp_path / "one.ipynb", "x = [ 1,2 ]\nprint( x )", "%%timeit -n1 -r1 -o -q\npass")
+    assert run_notebooks.main([str(path)]) == 0
+    cell = nbformat.read(path, as_version=4).cells[0]
+    assert (cell.source, cell.outputs[0].text) == ("x = [1, 2]\nprint(x)", "[1, 2]\n")
+    path = store(tmp_path / "two.ipynb", "x = [ 1,2 ]", "this is no Python")
+    assert run_notebooks.main([str(path)]) == 1
+    assert nbformat.read(path, as_version=4).cells[0].source == "x = [ 1,2 ]"
+
+
+@pytest.mark.usefixtures("no_package_check")
 def test_a_failure_does_not_keep_the_others_from_running(tmp_path):
     store(tmp_path / "a.ipynb", "1 / 0")
     good = store(tmp_path / "b.ipynb", "print(5)")

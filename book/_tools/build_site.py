@@ -32,8 +32,8 @@ class BuildError(Exception):
 # --- build ---------------------------------------------------------------------------------------------------------
 
 
-def build_edition(root, code, toc, outdir, doctrees, draft=False):
-    r"""Run Sphinx once, with every warning an error unless it is a draft."""
+def build_edition(root, code, toc, outdir, doctrees, draft=False, warnings=None):
+    r"""Run Sphinx once, with every warning an error unless it is a draft; `warnings` takes them (default: stderr)."""
     from jupyter_book.config import get_final_config
     from sphinx.application import Sphinx
     from sphinx.errors import SphinxError
@@ -53,8 +53,8 @@ def build_edition(root, code, toc, outdir, doctrees, draft=False):
     try:
         with patch_docutils(str(source)), docutils_namespace():
             app = Sphinx(
-                source, None, outdir, doctrees, "html", confoverrides=config, status=None, warning=sys.stderr,
-                freshenv=True, warningiserror=not draft, keep_going=True,
+                source, None, outdir, doctrees, "html", confoverrides=config, status=None,
+                warning=warnings or sys.stderr, freshenv=True, warningiserror=not draft, keep_going=True,
             )  # fmt: skip
             app.build()
     except (SphinxError, ValueError) as error:

@@ -152,8 +152,20 @@ def write(path, text):
         raise
 
 
+def formatted(text, path):
+    """A notebook's JSON with its code formatted by ruff; as it is where ruff cannot read it: the run will say so."""
+    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--stdin-filename", str(path), "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, encoding="utf-8", check=False)
+    if "No module named ruff" in done.stderr:
+        raise Failure("ruff is not installed, which formats the code: pip install -e '.[test]'")
+    return done.stdout if done.returncode == 0 and done.stdout else text
+
+
 def rerun(path, timeout=600):
-    """Run one notebook file and store the result. Returns whether the file changed, and the kernel's CPU seconds."""
+    """Run one notebook file and store the result, its code formatted.
+
+    Returns whether the file changed, and the kernel's CPU seconds.
+    """
     before = path.read_text(encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nbformat mends missing or doubled cell ids with a warning only
@@ -163,8 +175,9 @@ def rerun(path, timeout=600):
         except Exception as error:
             raise Failure(f"not a valid notebook: {error}") from None
     check_package(path.parent)
+    notebook = nbformat.reads(formatted(dumps(normalise(notebook)), path), as_version=4)
     start = os.times()
-    after = dumps(normalise(run(normalise(notebook), path.parent, timeout)))
+    after = dumps(normalise(run(notebook, path.parent, timeout)))
     seconds = sum(os.times()[2:4]) - sum(start[2:4])  # children that have ended: the kernel
     if after != before:
         write(path, after)
