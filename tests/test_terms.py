@@ -14,7 +14,7 @@ from terms import HEADINGS, Terms, english_texts, load, pattern
 BOOK = ROOT / CONFIG["repository"]["path_to_book"]
 NAMES = [path.relative_to(BOOK).with_suffix("").as_posix() for path in book_notebooks()]
 # Chapters that keep these rules only when they have been written anew; the list only shrinks.
-AWAITED = tuple(NAMES)
+AWAITED = ("training/gradient_descent", *(name for name in NAMES if name.startswith(("index", "optimization/"))))
 
 
 # ---- the book
