@@ -14,7 +14,7 @@ from terms import HEADINGS, Terms, english_texts, load, pattern
 BOOK = ROOT / CONFIG["repository"]["path_to_book"]
 NAMES = [path.relative_to(BOOK).with_suffix("").as_posix() for path in book_notebooks()]
 # Chapters that keep these rules only when they have been written anew; the list only shrinks.
-AWAITED = ("training/gradient_descent", *(name for name in NAMES if name.startswith(("index", "optimization/"))))
+AWAITED = ("optimization/momentum", "training/gradient_descent")
 
 
 # ---- the book
@@ -28,6 +28,7 @@ def test_notebook_keeps_the_rules_about_words(name):
 
 
 def test_the_list_of_chapters_awaited_only_shrinks():
+    assert set(AWAITED) <= {"optimization/momentum", "training/gradient_descent"}
     assert set(AWAITED) <= set(NAMES)
 
 
