@@ -6,7 +6,7 @@
 import re
 from itertools import chain
 
-from book_reading import CODE, MATH, ROLE, blocks, markdown, pairs, part, sections, texts
+from book_reading import CODE, HAN, MATH, ROLE, blocks, markdown, pairs, part, sections, texts
 from terms import HEADINGS, load
 
 TERMS = load()
@@ -149,6 +149,18 @@ def full_stops_follow_quotations(notebook):
         for place, cell in markdown(notebook, "zh")
         for words in texts(cell.source)
         for match in re.finditer(r"[。，；][”’]", words)
+    ]
+
+
+@rule
+def chinese_has_no_spare_space(notebook):
+    """No space between two Chinese characters or beside a quotation mark, at the ends of bold neither."""
+    spare = re.compile(rf"(?<={HAN}) (?={HAN})|(?<=[“”]) (?={HAN})|(?<={HAN}) (?=[“”])")
+    return [
+        f"{place}: a space too many in {near(words, match)!r}"
+        for place, cell in markdown(notebook, "zh")
+        for words in texts(cell.source)
+        for match in spare.finditer(words)
     ]
 
 
