@@ -100,10 +100,9 @@ def test_the_first_chapter_of_a_term_is_found():
     loss, rate = (next(term for term in TERMS if term.name == name) for name in ("loss", "learning rate"))
     assert Terms([loss, rate]).first({"b": "Losses.", "a": "A loss, a learning rate."}) == {loss: "b", rate: "a"}
     texts = english_texts()
-    assert next(iter(texts)) == "index"
-    assert set(texts) == set(NAMES)
+    assert set(texts) == set(NAMES) - {"index"}
     first = TERMS.first(texts)
-    assert set(first.values()) <= set(NAMES)
+    assert list(texts).index(first[loss]) == 0
     assert first[rate] == next(name for name, text in texts.items() if re.search(r"learning[- ]rate", text, re.I))
 
 

@@ -124,13 +124,13 @@ def load(path=FILE):
 
 
 def english_texts(book=BOOK):
-    r"""{name: its English words, without code and formulas} of the notebooks that `_toc.yml` lists, in its order."""
-    names = re.findall(
-        r"^\s*(?:- file|root): *(\S+)", (book.parent / "_toc.yml").read_text(encoding="utf-8"), flags=re.M
-    )
+    r"""{name: its English words, without code and formulas} of the chapters that `_toc.yml` lists, in its order."""
+    contents = (book.parent / "_toc.yml").read_text(encoding="utf-8")
+    names = re.findall(r"^\s*- file: *(\S+)", contents, flags=re.MULTILINE)
     texts = {}
     for name in names:
         cells = json.loads((book / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         text = "\n\n".join("".join(c["source"]) for c in cells if "lang-en" in c["metadata"].get("tags", []))
-        texts[name] = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|(?:\{[\w:]+\})?`[^`]+`", " ", text)
+        text = re.sub(r"(?s)```.*?```|\$\$.*?\$\$|\$[^$\n]+\$|(?:\{[\w:]+\})?`[^`]+`", " ", text)
+        texts[name] = text.replace("*", "")
     return texts
