@@ -53,7 +53,6 @@ OLD_FORM = (
     "optimization/momentum",
     "optimization/optimization_summary",
     "optimization/schedules",
-    "training/gradient_descent",
     "training/logistic_regression",
     "training/mixed_precision",
     "training/training_flow",
