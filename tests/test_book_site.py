@@ -297,8 +297,10 @@ def test_no_english_is_left_in_the_frame(page):
     words = page.run("""
         const frame = document.body.cloneNode(true);
         frame.querySelectorAll("article, .toc, script, style, svg").forEach((node) => node.remove());
-        const parts = "article :is(summary, .admonition-title, .copy, button, label):not(.dln-explorer *, .dln-lab *)";
-        const inside = [...document.querySelectorAll(parts)];  // a figure's labels are the chapter's own words
+        // The labels of figures and choices and the names of boxes are the chapter's own words.
+        const own = ".dln-explorer *, .dln-lab *, .dln-choice, .dln-proof > summary, .dln-deeper > summary";
+        const parts = "article :is(summary, .admonition-title, .copy, button, label)";
+        const inside = [...document.querySelectorAll(parts)].filter((node) => !node.matches(own));
         const attributes = [...document.querySelectorAll("*")].flatMap((node) =>
           ["title", "aria-label", "placeholder", "alt", "aria-description"].map((name) => node.getAttribute(name)));
         return [frame.textContent, ...inside.map((node) => node.textContent), ...attributes].filter(Boolean)""")
@@ -357,7 +359,8 @@ def test_folded_cells_open_with_the_keyboard(page):
     from selenium.webdriver import Keys
     from selenium.webdriver.common.by import By
 
-    folds = page.browser.find_elements(By.CSS_SELECTOR, ".dln-fold > summary")
+    folds = page.browser.find_elements(By.CSS_SELECTOR, ".dln-fold:not(.dln-check, .dln-imports) > summary")
+    folds = [fold for fold in folds if fold.is_displayed()]  # not those inside of others
     if not folds:
         pytest.skip("nothing is folded on this page")
     fold = folds[0]
@@ -662,8 +665,9 @@ def test_copy_button_copies_the_code(browser, address):
     browser.execute_cdp_cmd("Browser.grantPermissions", permissions)
     browser.get(f"{address}zh/{CHAPTERS[0]}.html")
     settled(browser)
-    code = browser.find_element(By.CSS_SELECTOR, "article .cell_input pre").text
-    button = browser.find_element(By.CSS_SELECTOR, "article .cell_input .copy")
+    seen = "article .cell_input:not(details *)"
+    code = browser.find_element(By.CSS_SELECTOR, f"{seen} pre").text
+    button = browser.find_element(By.CSS_SELECTOR, f"{seen} .copy")
     assert button.get_attribute("textContent") == "复制"
     browser.execute_script("arguments[0].click()", button)
     wait_until(lambda: button.get_attribute("textContent") == "已复制", "the button to say so")
