@@ -391,15 +391,17 @@ def test_a_weight_is_dragged_by_mouse_by_finger_and_by_keys(reader):
     reader.settle()
     assert weight.get_attribute("aria-valuetext") == "0, ∂L/∂v₂ = 3"  # y = 4: one unit for sixty pixels
     assert "∂L/∂v₂ = (y − t) · h₂ = 3 · 1 = 3" in reader.text()
-    box = weight.rect
+    bias = chip(reader, "c")
+    box = bias.rect
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for kind, up in (("touchStart", 0), ("touchMove", 15), ("touchMove", 30), ("touchEnd", None)):
         points = [] if up is None else [{"x": x, "y": y - up}]
         reader.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
     reader.settle()
-    assert weight.get_attribute("aria-valuenow") == "0.5"
+    assert bias.get_attribute("aria-valuenow") == "0.5"
+    assert "∂L/∂c = (y − t) = 3.5 = 3.5" in reader.text()  # what is held is what is told of
     reader.press(weight, Keys.DOWN, Keys.SHIFT, Keys.DOWN)
-    assert weight.get_attribute("aria-valuenow") == "0.39"
+    assert weight.get_attribute("aria-valuenow") == "-0.11"
     reader.press(weight, Keys.NULL, Keys.END)
     assert weight.get_attribute("aria-valuenow") == "3"
     assert reader.slider("v2").is_displayed()  # the number at hand has a slider too

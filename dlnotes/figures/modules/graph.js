@@ -159,7 +159,9 @@ export default {
         onfocus: () => pick(name),
         onpointerdown: (event) => {
           if (event.button) return;
-          event.target.closest("[role]").setPointerCapture(event.pointerId);
+          const chip = event.target.closest("[role]");
+          chip.setPointerCapture(event.pointerId);
+          chip.focus({ preventScroll: true });  // a finger that drags does not do so by itself
           start = [event.clientX - event.clientY, input(name).valueAsNumber];
           tell(name, "pointerdown");
         },
