@@ -89,8 +89,8 @@ def test_length_is_that_of_the_main_line():
     assert (chapters.minutes_of(notebook, "en"), chapters.minutes_of(notebook, "zh")) == (5, 5)
     notebook.cells += pair(words, "字" * 700)
     assert (chapters.minutes_of(notebook, "en"), chapters.minutes_of(notebook, "zh")) == (10, 5)
-    notebook.cells.append(code("\n".join(["a = 1"] * 10)))
-    assert chapters.minutes_of(notebook, "zh") == 10  # 1400 / 350 minutes and 12 lines of 6 seconds
+    notebook.cells.append(code("\n".join(["a = 1"] * 30)))
+    assert chapters.minutes_of(notebook, "zh") == 10  # 1400 / 350 minutes and 32 lines of 2 seconds
 
 
 def test_cells_of_one_kind_that_follow_each_other_share_a_box():

@@ -135,7 +135,7 @@ def visit_fold(self, node):
     else:
         show, hide = (STRINGS[f"{word}_{kind.rstrip('s')}"][lang] for word in ("show", "hide"))
         words = f'<span class="show">{show}</span><span class="hide">{hide}</span>'
-    small = f" dln-{kind}" if kind in ("check", "imports") else ""
+    small = f" dln-{kind}" if kind in ("check", "imports") else " dln-code" if kind.startswith("source") else ""
     self.body.append(f'<details class="dln-fold{small}"><summary>{words}</summary>\n<div class="dln-folded">')
 
 

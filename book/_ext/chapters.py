@@ -7,7 +7,7 @@ import math
 import re
 
 MINUTES = {"en": 220, "zh": 350}  # English words, Chinese characters that one reads in a minute
-SECONDS = 6  # that a visible line of code takes
+SECONDS = 2  # to read over a visible line of code; to work through one takes longer
 # Cells with one of these tags fold on the page: they are not on the main line, and their words and lines do not count.
 FOLDED = {"proof", "deeper", "answer", "solution", "check", "imports", "remove-cell", "hide-cell", "hide-input"}
 # What several cells make together, the outer first.
