@@ -50,7 +50,6 @@ OLD_FORM = (
     "optimization/adaptive_learning_rates",
     "optimization/batch_size",
     "optimization/critical_points",
-    "optimization/momentum",
     "optimization/optimization_summary",
     "optimization/schedules",
     "training/logistic_regression",
