@@ -76,7 +76,7 @@ def test_words_are_counted_without_formulas_and_code(source, lang, count):
 
 
 def test_length_is_that_of_the_main_line():
-    words = "word " * 1000
+    words = "word " * 900
     cells = [
         *pair(words, "字" * 700),
         *[cell for tag in sorted(chapters.FOLDED) for cell in pair(words, "字" * 700, tag)],
@@ -84,13 +84,15 @@ def test_length_is_that_of_the_main_line():
         code("a = 1\n\nb = 2"),
     ]
     notebook = new_notebook(cells=cells)
-    assert (chapters.words_of(notebook, "en"), chapters.words_of(notebook, "zh")) == (1000, 700)
+    assert (chapters.words_of(notebook, "en"), chapters.words_of(notebook, "zh")) == (900, 700)
     assert chapters.lines_of(notebook) == 2
-    assert (chapters.minutes_of(notebook, "en"), chapters.minutes_of(notebook, "zh")) == (5, 5)
+    # 900 / 200 and 700 / 320 minutes; with the proofs, what goes further, answers and two kinds of solutions six times
+    assert chapters.minutes_of(notebook, "en") == (5, 30)
+    assert chapters.minutes_of(notebook, "zh") == (5, 15)
     notebook.cells += pair(words, "字" * 700)
-    assert (chapters.minutes_of(notebook, "en"), chapters.minutes_of(notebook, "zh")) == (10, 5)
-    notebook.cells.append(code("\n".join(["a = 1"] * 30)))
-    assert chapters.minutes_of(notebook, "zh") == 10  # 1400 / 350 minutes and 32 lines of 2 seconds
+    assert chapters.minutes_of(notebook, "zh") == (5, 20)
+    notebook.cells += [*pair("$$x$$\n\n" * 4, "$$x$$\n\n" * 4), code("\n".join(["a = 1"] * 30))]
+    assert chapters.minutes_of(notebook, "zh")[0] == 10  # 4.4 minutes, 32 lines of 2 seconds, 4 equations of 15
 
 
 def test_cells_of_one_kind_that_follow_each_other_share_a_box():

@@ -6,10 +6,11 @@ import json
 import math
 import re
 
-MINUTES = {"en": 220, "zh": 350}  # English words, Chinese characters that one reads in a minute
-SECONDS = 2  # to read over a visible line of code; to work through one takes longer
+MINUTES = {"en": 200, "zh": 320}  # English words, Chinese characters that one reads in a minute
+SECONDS, EQUATION = 2, 15  # seconds for a line of code and for a displayed equation, read and not worked through
 # Cells with one of these tags fold on the page: they are not on the main line, and their words and lines do not count.
 FOLDED = {"proof", "deeper", "answer", "solution", "check", "imports", "remove-cell", "hide-cell", "hide-input"}
+ASIDE = {"check", "imports", "remove-cell", "hide-input"}  # what even those who open every box read over
 # What several cells make together, the outer first.
 GROUPS = ("deeper", "proof", "question", "answer", "solution")
 DETAILS = re.compile(r"\A\s*<details[^>]*>\s*<summary>.*?</summary>\s*\n(?P<text>.*?)\s*</details>\s*\Z", re.DOTALL)
@@ -83,20 +84,36 @@ def count_words(source, lang):
 
 def words_of(notebook, lang):
     r"""The words of the main line in one language."""
-    cells = [cell for cell in main_line(notebook) if cell.cell_type == "markdown" and f"lang-{lang}" in tags(cell)]
-    return sum(count_words(cell.source, lang) for cell in cells)
+    return sum(count_words(cell.source, lang) for cell in prose(main_line(notebook), lang))
 
 
 def lines_of(notebook):
     r"""The lines of code on the main line, without blank ones."""
-    cells = [cell for cell in main_line(notebook) if cell.cell_type == "code"]
-    return sum(bool(line.strip()) for cell in cells for line in cell.source.splitlines())
+    return count_lines(main_line(notebook))
+
+
+def prose(cells, lang):
+    r"""The Markdown cells in one language."""
+    return [cell for cell in cells if cell.cell_type == "markdown" and f"lang-{lang}" in tags(cell)]
+
+
+def count_lines(cells):
+    r"""The lines of code in cells, without blank ones."""
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    return sum(bool(line.strip()) for source in sources for line in source.splitlines())
 
 
 def minutes_of(notebook, lang):
-    r"""How long one reads, rounded up to five minutes."""
-    minutes = words_of(notebook, lang) / MINUTES[lang] + lines_of(notebook) * SECONDS / 60
-    return 5 * max(1, math.ceil(minutes / 5))
+    r"""How long one reads, rounded up to five minutes: the main line, and all that folds with it."""
+
+    def minutes(cells):
+        texts = [cell.source for cell in prose(cells, lang)]
+        words = sum(count_words(text, lang) for text in texts) / MINUTES[lang]
+        seconds = count_lines(cells) * SECONDS + sum(text.count("$$") // 2 for text in texts) * EQUATION
+        return 5 * max(1, math.ceil((words + seconds / 60) / 5))
+
+    everything = [cell for cell in notebook.cells if not ASIDE & set(tags(cell))]
+    return minutes(main_line(notebook)), minutes(everything)
 
 
 # --- folds ---------------------------------------------------------------------------------------------------------

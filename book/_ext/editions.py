@@ -55,6 +55,10 @@ STRINGS = _texts(
     figure=("Figure", "图"),
     table=("Table", "表"),
     minutes=("{count} min", "约 {count} 分钟"),
+    minutes_both=(
+        "{count} min; {everything} with all that folds",
+        "约 {count} 分钟；连同折叠的内容约 {everything} 分钟",
+    ),
 )
 
 

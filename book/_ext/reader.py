@@ -157,6 +157,8 @@ def say_minutes(cells, minutes, lang):
     cell = next((cell for cell in cells if cell.cell_type == "markdown"), None)
     found = cell and HEADING.match(cell.source.lstrip())
     if found and found["marks"] == "#":
-        words = STRINGS["minutes"][lang].format(count=minutes)
+        main, everything = minutes
+        name = "minutes" if main == everything else "minutes_both"
+        words = STRINGS[name][lang].format(count=main, everything=everything)
         rest = cell.source.lstrip()[found.end() :]
         cell.source = f'{found[0].rstrip()}\n\n<p class="dln-time">{words}</p>\n\n{rest}'
