@@ -36,10 +36,14 @@ MODULES = {module_name(path): path for path in below("dlnotes", "*.py")}
 # is not named here may import jaxtyping and nothing else.
 ALLOWED = {
     "archive": (set(), set()),
+    "attempts": (set(), {"trials"}),
+    "averaged_mistakes": (set(), {"rules"}),
     "averaging": (set(), {"arguments", "checkpoint", "hooks"}),
+    "check": (set(), {"judging", "rules"}),
     "checkpoint": (set(), {"archive", "files"}),
     "comparing": (set(), {"arguments", "checkpoint", "hooks"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
+    "diagnosis": ({"numpy"}, {"mistakes", "rules", "trials"}),
     "evaluation": (set(), {"averaging", "batches", "modes", "pretrained", "protocol"}),
     "figures.explorer": ({"matplotlib"}, {"figures.render", "figures.page", "figures.wording"}),
     "figures.live": ({"matplotlib"}, {"figures.render", "figures.wording"}),
@@ -48,9 +52,11 @@ ALLOWED = {
     "figures.table": (set(), {"figures.wording"}),
     "finder": (set(), {"arguments", "modes", "randomness", "step"}),
     "hooks": (set(), {"arguments"}),
+    "judging": ({"numpy"}, {"attempts", "diagnosis", "rules", "trials"}),
     "kernels": ({"threadpoolctl"}, set()),
     "landscape": ({"numpy", "scipy", "jaxtyping"}, {"objective"}),
     "logs": ({"tqdm"}, {"arguments", "files", "hooks"}),
+    "mistakes": (set(), {"averaged_mistakes", "rules"}),
     "optim": (set(), {"arguments", "kernels", "optimizer"}),
     "optimizer": (set(), {"arguments", "kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
@@ -72,6 +78,7 @@ ALLOWED = {
     "settings": (set(), {"comparing", "hooks", "memory"}),
     "step": (set(), {"arguments", "batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
+    "trials": ({"numpy"}, set()),
     "validation": (set(), {"evaluation", "hooks", "modes"}),
 }
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipython"}  # where the name differs
