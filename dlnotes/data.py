@@ -1,7 +1,8 @@
 r"""Small data sets that need no download: scikit-learn's breast cancer, handwritten digits and two moons.
 
 Every function returns a `Split`: a training part and a held-out part, drawn with a fixed seed so that each
-class keeps its share, and standardised with numbers measured on the training part alone.
+class keeps its share, and standardised with numbers measured on the training part alone. Give ``val_fraction`` for a
+third part, on which models are chosen: the test part then says how good the chosen one is, and is used once.
 """
 
 import math
@@ -19,7 +20,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    r"""A data set in two parts, standardised: :math:`x_{ij} = (\text{raw}_{ij} - \mu_j) / s_j`.
+    r"""A data set in two parts or three, standardised: :math:`x_{ij} = (\text{raw}_{ij} - \mu_j) / s_j`.
 
     The mean :math:`\mu_j` and the standard deviation :math:`s_j` come from the training rows alone: the
     held-out rows stand for data not seen yet, so nothing may be learnt from them.
@@ -33,10 +34,15 @@ class Split:
         std: :math:`s`, what was divided by, shape (features,); ``x_train * std + mean`` is the raw data.
         feature_names: one name a column.
         class_names: one name a class, the place in the tuple being the label.
+        x_val: validation inputs, shape (val, features); no rows unless ``val_fraction`` was given.
+        y_val: validation labels, shape (val,).
 
     >>> data = breast_cancer()
     >>> data.x_train.shape, data.y_test.shape, data.class_names
     (torch.Size([427, 30]), torch.Size([142]), ('benign', 'malignant'))
+    >>> data = breast_cancer(val_fraction=0.15)
+    >>> len(data.y_train), len(data.y_val), len(data.y_test)
+    (341, 86, 142)
     """
 
     x_train: Float[Tensor, "train features"]
@@ -47,6 +53,8 @@ class Split:
     std: Float[Tensor, " features"]
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...]
+    x_val: Float[Tensor, "val features"]
+    y_val: Shaped[Tensor, " val"]
 
     def to(self, device: torch.device | str) -> "Split":
         r"""The same split with every tensor on ``device``.
@@ -58,18 +66,22 @@ class Split:
         return replace(self, **moved)
 
 
-def breast_cancer(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = torch.float32) -> Split:
+def breast_cancer(
+    *, test_fraction: float = 0.25, val_fraction: float = 0.0, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Split:
     r"""569 breast tumours, 30 measurements of their cell nuclei each; label 1 means malignant.
 
     The positive class is the one looked for. scikit-learn stores the labels the other way round (1 = benign).
 
     Args:
         test_fraction: share of each class that is held out.
+        val_fraction: share of each class that is held out for validation; default 0, no such part. The test part is
+            the same with and without it.
         seed: which rows are held out.
         dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type as losses want them.
 
     Raises:
-        ValueError: ``test_fraction`` leaves one part without a class or a column without spread, ``seed`` is no whole
+        ValueError: the fractions leave one part without a class or a column without spread, ``seed`` is no whole
             number from 0 to 2³² − 1, or ``dtype`` no floating type of 16, 32 or 64 bits.
 
     Source: Street, Wolberg and Mangasarian, *Nuclear feature extraction for breast tumor diagnosis* (1993).
@@ -80,14 +92,16 @@ def breast_cancer(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dt
     >>> data.feature_names[0], data.class_names
     ('mean radius', ('benign', 'malignant'))
     """
-    _check(test_fraction, seed, dtype)
+    _check(test_fraction, val_fraction, seed, dtype)
     raw = cast(Any, load_breast_cancer())
     names = tuple(str(name) for name in raw.feature_names)
     y = torch.as_tensor(1 - raw.target).to(dtype)
-    return _split(raw.data, y, names, ("benign", "malignant"), test_fraction, seed, dtype)
+    return _split(raw.data, y, names, ("benign", "malignant"), (test_fraction, val_fraction), seed, dtype)
 
 
-def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = torch.float32) -> Split:
+def digits(
+    *, test_fraction: float = 0.25, val_fraction: float = 0.0, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Split:
     r"""1797 handwritten digits of 8 × 8 pixels, flattened to 64 features; labels 0 to 9 as integers.
 
     All pixels share one mean and one standard deviation: some pixels at the rim are nearly constant, and
@@ -96,11 +110,13 @@ def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = t
 
     Args:
         test_fraction: share of each class that is held out.
+        val_fraction: share of each class that is held out for validation; default 0, no such part. The test part is
+            the same with and without it.
         seed: which rows are held out.
         dtype: type of the inputs; the labels are ``torch.int64`` as cross-entropy wants them.
 
     Raises:
-        ValueError: ``test_fraction`` leaves one part without a class or a column without spread, ``seed`` is no whole
+        ValueError: the fractions leave one part without a class or a column without spread, ``seed`` is no whole
             number from 0 to 2³² − 1, or ``dtype`` no floating type of 16, 32 or 64 bits.
 
     Source: Alpaydin and Kaynak, *Optical recognition of handwritten digits* (UCI, 1998), its test part.
@@ -109,11 +125,11 @@ def digits(*, test_fraction: float = 0.25, seed: int = 0, dtype: torch.dtype = t
     >>> data.x_train.shape, data.y_train.dtype
     (torch.Size([1347, 64]), torch.int64)
     """
-    _check(test_fraction, seed, dtype)
+    _check(test_fraction, val_fraction, seed, dtype)
     raw = cast(Any, load_digits())
     names = tuple(str(name) for name in raw.feature_names)
-    classes = tuple(str(label) for label in range(10))
-    return _split(raw.data, torch.as_tensor(raw.target), names, classes, test_fraction, seed, dtype, shared=True)
+    classes, fractions = tuple(str(label) for label in range(10)), (test_fraction, val_fraction)
+    return _split(raw.data, torch.as_tensor(raw.target), names, classes, fractions, seed, dtype, shared=True)
 
 
 def moons(
@@ -121,6 +137,7 @@ def moons(
     *,
     noise: float = 0.2,
     test_fraction: float = 0.25,
+    val_fraction: float = 0.0,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Split:
@@ -130,6 +147,8 @@ def moons(
         n: number of points, both classes together.
         noise: standard deviation of the Gaussian noise added to each raw coordinate.
         test_fraction: share of each class that is held out.
+        val_fraction: share of each class that is held out for validation; default 0, no such part. The test part is
+            the same with and without it.
         seed: draws the points and chooses which are held out.
         dtype: type of inputs and of labels, the labels being 0 and 1 in a floating type.
 
@@ -145,15 +164,18 @@ def moons(
         raise ValueError(f"n must be at least 4, two points a class, and whole, got {n}")
     if not 0 <= noise < math.inf:
         raise ValueError(f"noise must be at least 0 and finite, got {noise}")
-    _check(test_fraction, seed, dtype)
+    _check(test_fraction, val_fraction, seed, dtype)
     x, y = cast("tuple[Any, Any]", make_moons(int(n), noise=noise, random_state=seed))
     labels = torch.as_tensor(y).to(dtype)
-    return _split(x, labels, ("x1", "x2"), ("upper moon", "lower moon"), test_fraction, seed, dtype)
+    return _split(x, labels, ("x1", "x2"), ("upper moon", "lower moon"), (test_fraction, val_fraction), seed, dtype)
 
 
-def _check(test_fraction: float, seed: int, dtype: torch.dtype) -> None:
+def _check(test_fraction: float, val_fraction: float, seed: int, dtype: torch.dtype) -> None:
     if not 0 < test_fraction < 1:  # true for NaN
         raise ValueError(f"test_fraction must leave every class a row in both parts, got {test_fraction}")
+    if not 0 <= val_fraction < 1 - test_fraction:
+        limit = f"at least 0 and leave a training part beside test_fraction {test_fraction}"
+        raise ValueError(f"val_fraction must be {limit}, got {val_fraction}")
     if not 0 <= seed < 2**32 or seed % 1 != 0:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed}")
     if dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):  # in 8 bits the values overflow
@@ -165,46 +187,55 @@ def _split(
     y: Tensor,
     feature_names: tuple[str, ...],
     class_names: tuple[str, ...],
-    test_fraction: float,
+    fractions: tuple[float, float],
     seed: int,
     dtype: torch.dtype,
     *,
     shared: bool = False,
 ) -> Split:
-    r"""Hold out ``test_fraction`` of each class, standardise by the rest; ``shared``: all columns alike."""
+    r"""Hold out these shares of each class, test and validation, standardise by the rest; ``shared``: columns alike."""
     x = torch.as_tensor(raw, dtype=torch.float64)  # statistics in float64, rounded once at the end
     generator = torch.Generator().manual_seed(seed)
-    train, test = _stratified(y, test_fraction, generator)
+    test_fraction, val_fraction = fractions
+    train, test = _stratified(y, test_fraction, generator, "test_fraction")
+    val = train[:0]
+    if val_fraction:
+        rest, val = _stratified(y[train], val_fraction / (1 - test_fraction), generator, "val_fraction", val_fraction)
+        train, val = train[rest], train[val]
     part = x[train]
     if shared:
         mean, std = part.mean().repeat(x.shape[1]), part.std(correction=0).repeat(x.shape[1])
     else:
         mean, std = part.mean(dim=0), part.std(dim=0, correction=0)  # (features,)
     if not std.all():
-        constant = feature_names[int(std.argmin())]
-        raise ValueError(f"test_fraction of {test_fraction} leaves a training part in which {constant!r} is constant")
+        constant, name = feature_names[int(std.argmin())], "val_fraction" if val_fraction else "test_fraction"
+        share = val_fraction or test_fraction
+        raise ValueError(f"{name} of {share} leaves a training part in which {constant!r} is constant")
     x = ((x - mean) / std).to(dtype)
-    return Split(x[train], y[train], x[test], y[test], mean.to(dtype), std.to(dtype), feature_names, class_names)
+    mean, std = mean.to(dtype), std.to(dtype)
+    return Split(x[train], y[train], x[test], y[test], mean, std, feature_names, class_names, x[val], y[val])
 
 
-def _stratified(y: Tensor, test_fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    r"""Indices of the training and of the held-out rows, each class split in the same proportion."""
-    train: list[Tensor] = []
-    test: list[Tensor] = []
+def _stratified(
+    y: Tensor, fraction: float, generator: torch.Generator, name: str, given: float | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Indices of the rows that stay and of those held out, each class split alike; ``given`` is named in errors."""
+    kept: list[Tensor] = []
+    out: list[Tensor] = []
     for label in y.unique():
         rows = torch.nonzero(y == label).flatten()
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        share = test_fraction * len(rows)
+        share = fraction * len(rows)
         least, most = int(share >= 0.5), len(rows) - int(len(rows) - share >= 0.5)  # of two rows each part has one
         held_out = min(max(round(share), least), most)
         if not 0 < held_out < len(rows):
             raise ValueError(
-                f"test_fraction must leave every class a row in both parts, got {test_fraction}"
-                f" (class {label.item():g} has {len(rows)} rows)"
+                f"{name} must leave every class a row in {'both parts' if given is None else 'every part'}, got"
+                f" {fraction if given is None else given} (class {label.item():g} has {len(rows)} rows)"
             )
-        test.append(rows[:held_out])
-        train.append(rows[held_out:])
-    return _shuffled(train, generator), _shuffled(test, generator)
+        out.append(rows[:held_out])
+        kept.append(rows[held_out:])
+    return _shuffled(kept, generator), _shuffled(out, generator)
 
 
 def _shuffled(groups: list[Tensor], generator: torch.Generator) -> Tensor:

@@ -185,3 +185,43 @@ def test_an_offset_that_is_none_is_refused(monkeypatch, offset):
     monkeypatch.setenv("DLNOTES_REDRAW", offset)
     with pytest.raises(ValueError, match="^DLNOTES_REDRAW: expected a whole number"):
         data.redraw(0)
+
+
+# ---- a third part, for choosing
+
+
+@pytest.mark.parametrize("load", ALL)
+def test_a_validation_part_leaves_the_test_part_as_it_is(load):
+    two, three = load(dtype=torch.float64), load(val_fraction=0.15, dtype=torch.float64)
+    assert two.x_val.shape == (0, two.x_train.shape[1])
+    assert two.y_val.shape == (0,)
+    raw = [data.x_test * data.std + data.mean for data in (two, three)]
+    torch.testing.assert_close(*raw, rtol=0, atol=1e-9)
+    assert torch.equal(two.y_test, three.y_test)
+    assert len(three.y_train) + len(three.y_val) == len(two.y_train)
+    assert len(three.x_val) == len(three.y_val) == pytest.approx(0.15 * (len(two.y_train) + len(two.y_test)), abs=5)
+    rows = torch.cat([three.x_train, three.x_val]) * three.std + three.mean
+    before = two.x_train * two.std + two.mean
+    same = sorted(map(tuple, rows.round(decimals=6).tolist())) == sorted(map(tuple, before.round(decimals=6).tolist()))
+    assert same  # the same rows as without it, none twice
+    for label in range(len(three.class_names)):
+        whole = sum(int((y == label).sum()) for y in (three.y_train, three.y_val, three.y_test))
+        assert abs(int((three.y_val == label).sum()) - 0.15 * whole) <= 1
+
+
+@pytest.mark.parametrize("load", [breast_cancer, moons])
+def test_the_validation_part_has_no_say_in_the_standardisation(load):
+    data = load(val_fraction=0.2, dtype=torch.float64)
+    torch.testing.assert_close(data.x_train.mean(dim=0), torch.zeros_like(data.mean), rtol=0, atol=1e-12)
+    assert data.x_val.mean(dim=0).abs().max() > 1e-3
+    assert data.to("meta").x_val.device.type == "meta"
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("load", ALL)
+def test_a_bad_validation_fraction_is_named(load):
+    for fraction in (-0.1, 0.75, 1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"val_fraction must be at least 0 and leave .* 0.25, got {fraction}"):
+            load(val_fraction=fraction)
+    with pytest.raises(ValueError, match=r"val_fraction must leave every class a row in every part, got 0.0001"):
+        load(val_fraction=0.0001)
