@@ -20,13 +20,18 @@ Training:
 - ``checkpoint``: files written whole or not at all. ``pretrained``: weights from elsewhere.
 - ``data``: small data sets that need no download. ``device``: where to compute.
 
+Exercises:
+
+- ``check``: judges an optimizer that a reader wrote, in words.
+
 Figures:
 
 - ``plot``: curves, contours, explorers and live figures, both languages; ``figures`` is the workshop behind it.
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
-``objective`` (the landscape's); ``arguments`` (everyone's).
+``objective`` (the landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``,
+``averaged_mistakes`` (the check's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"

@@ -424,7 +424,7 @@ def actionlint():
 
 
 def test_workflows_are_clean(actionlint):
-    assert {path.stem for path in WORKFLOWS} == {"gpu", "pages", "test", "weekly"}
+    assert {path.stem for path in WORKFLOWS} == {"gpu", "pages", "publish", "test", "weekly"}
     assert actionlint(*WORKFLOWS) == []
 
 
@@ -444,11 +444,29 @@ def test_workflow_has_little_power(path):
         assert job["timeout-minutes"] <= 60
         for step in job["steps"]:
             if "uses" in step:
-                assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]), (
-                    f"{step['uses']}: GitHub's own, by major version"
-                )
+                own = re.fullmatch(r"actions/[\w-]+@v\d+|pypa/gh-action-pypi-publish@release/v1", step["uses"])
+                assert own, f"{step['uses']}: GitHub's own by major version, or PyPI's to publish"
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False
+
+
+def test_only_what_publishes_may_prove_who_it_is():
+    """PyPI trusts a tag's workflow by its identity: no secret is kept, and what builds cannot publish."""
+    jobs = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"] for path in WORKFLOWS}
+    may = {
+        (stem, name): job.get("permissions", {}) for stem, workflow in jobs.items() for name, job in workflow.items()
+    }
+    assert {place for place, granted in may.items() if "id-token" in granted} == {
+        ("pages", "deploy"),
+        ("publish", "publish"),
+    }
+    assert may["publish", "publish"] == {"id-token": "write"}
+    assert jobs["publish"]["publish"]["needs"] == "build"
+    assert "run" not in "".join(key for step in jobs["publish"]["publish"]["steps"] for key in step)
+    build = " ".join(step.get("run", "") for step in jobs["publish"]["build"]["steps"])
+    for wanted in ("python -m build", "twine check --strict", "GITHUB_REF_NAME"):
+        assert wanted in build
+    assert not any("secrets." in path.read_text(encoding="utf-8") for path in WORKFLOWS)
 
 
 # ---- the README's example
@@ -462,6 +480,5 @@ def test_readme_example_runs_and_resumes(tmp_path, monkeypatch):
     exec(code[1], names)
     runner = names["runner"]
     assert runner.history[-1]["val_loss"] < 0.2
-    names["Runner"](names["step"], names["train"], names["held_out"], hooks=runner.hooks).resume(
-        tmp_path / "run/last.pt"
-    )
+    names["Runner"](names["step"], names["train"], names["val"], hooks=runner.hooks).resume(tmp_path / "run/last.pt")
+    assert "x_test" not in code[1]  # nothing is chosen on it
