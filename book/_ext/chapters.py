@@ -52,8 +52,8 @@ def count_checks(source):
 
 
 def code_hash(notebook):
-    r"""A short hash of all the code of a notebook."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    r"""A short hash of all the code of a notebook, but for the cell that installs the package."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "remove-cell" not in tags(cell)]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
 
 
