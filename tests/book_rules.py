@@ -43,7 +43,7 @@ from book_reading import (
 INSTALL = f'''try:
     import dlnotes
 except ModuleNotFoundError:
-    %pip install --quiet "dlnotes @ git+{REPOSITORY}"'''
+    %pip install --quiet "dlnotes-course @ git+{REPOSITORY}"'''
 
 # The chapters that do not have the new form yet (form_rules.py). The list only shrinks, until the old rules go.
 OLD_FORM = (

@@ -6,7 +6,7 @@ TEMPLATE = r"""
 try:
     import dlnotes
 except ModuleNotFoundError:
-    %pip install --quiet "dlnotes @ git+REPOSITORY"
+    %pip install --quiet "dlnotes-course @ git+REPOSITORY"
 === en
 # TODO title
 

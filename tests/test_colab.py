@@ -109,7 +109,7 @@ def test_first_cell_adds_the_package_and_replaces_nothing(colab_python, snapshot
             return spec
 
     before = json.loads(call(colab_python, "-I", "-c", LIST).stdout)
-    assert {"dlnotes", "jaxtyping"}.isdisjoint(before), "the bare environment is not bare"
+    assert {"dlnotes-course", "jaxtyping"}.isdisjoint(before), "the bare environment is not bare"
     assert before["ipywidgets"] == "7.7.1"
     notebook = nbformat.read(BOOK / "training" / "logistic_regression.ipynb", as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell("import dlnotes\nprint(dlnotes.__file__)"))
@@ -122,7 +122,7 @@ def test_first_cell_adds_the_package_and_replaces_nothing(colab_python, snapshot
     said = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
     after = json.loads(call(colab_python, "-I", "-c", LIST).stdout)
     assert before.items() <= after.items(), f"replaced: {dict(before.items() - after.items())}\n{said}"
-    assert {"dlnotes", "jaxtyping"} <= set(after)
+    assert {"dlnotes-course", "jaxtyping"} <= set(after)
     assert notebook.cells[-1].outputs[0].text.startswith(str(colab_python.parents[1]))
 
 

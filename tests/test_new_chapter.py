@@ -69,7 +69,7 @@ def test_chapter_is_created_and_listed_after_its_part(project):
     said = new_chapter("training/momentum", project)
     assert "added to" in said
     notebook = nbformat.read(project / "book/training/momentum.ipynb", as_version=4)
-    assert notebook.cells[0].source.endswith(f'"dlnotes @ git+{REPOSITORY}"')
+    assert notebook.cells[0].source.endswith(f'"dlnotes-course @ git+{REPOSITORY}"')
     contents = yaml.safe_load((project / "_toc.yml").read_text(encoding="utf-8"))
     files = [[chapter["file"] for chapter in part["chapters"]] for part in contents["parts"]]
     assert files == [["training/one", "training/two", "training/momentum"], ["losses/one"]]
