@@ -54,7 +54,6 @@ OLD_FORM = (
     "optimization/schedules",
     "training/logistic_regression",
     "training/mixed_precision",
-    "training/training_flow",
 )
 
 # Their parts, in order. The English heading cell and its Chinese partner carry the tag `part:<name>`.
