@@ -3,7 +3,6 @@
 import book_rules
 import form_rules
 import prose_rules
-import term_rules
 from book_reading import CONFIG, ROOT, RULES
 from chapters import code_hash
 
@@ -21,8 +20,7 @@ def applying(name):
     kinds = {"every"}
     if is_chapter(name):
         kinds |= {"chapter", "old" if name in book_rules.OLD_FORM else "new"}
-    own = {rule: check for rule, (check, kind) in RULES.items() if kind in kinds}
-    return own | term_rules.RULES
+    return {rule: check for rule, (check, kind) in RULES.items() if kind in kinds}
 
 
 def faults_of(name, notebook, book=BOOK):

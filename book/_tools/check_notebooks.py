@@ -23,6 +23,7 @@ from book_reading import language, skeleton  # noqa: E402
 from chinese import fix  # noqa: E402
 from rules import BOOK, faults_of  # noqa: E402
 from run_notebooks import Failure, dumps, normalise, notebooks, write  # noqa: E402
+from term_rules import RULES as WORDS  # noqa: E402
 
 
 def ruff(*arguments):
@@ -60,6 +61,8 @@ def faults(path):
     notebook = nbformat.reads(text, as_version=4)
     name = path.relative_to(BOOK).with_suffix("").as_posix() if path.is_relative_to(BOOK) else path.stem
     found = faults_of(name, notebook)
+    if path.is_relative_to(BOOK):  # the words of the book are those of its glossary
+        found += [f"{fault} [{rule}]" for rule, check in WORDS.items() for fault in check(notebook)]
     if text != dumps(normalise(nbformat.reads(text, as_version=4))):
         found.append("not stored as `make notebooks` stores it; --fix does that")
     status, said = ruff("check", "--output-format=concise", "--quiet", path)
