@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlnotes import checkpoint
+from dlnotes import archive, checkpoint
 from dlnotes.checkpoint import OLD_FORMAT, CheckpointError, fault, load, read, save
 
 STATE = {"step": 3, "model": {"w": torch.arange(1000.0)}, "rest": [1, 2.5, "x", None, (True,)]}
@@ -316,7 +316,7 @@ def test_a_compressed_bomb_is_refused_unopened(path, monkeypatch):
         lambda info, content: content * (100 if "/data/" in info.filename else 1),
         compression=zipfile.ZIP_DEFLATED,
     )
-    monkeypatch.setattr(checkpoint, "_compare", lambda *_: pytest.fail("an entry was read"))
+    monkeypatch.setattr(archive, "_compare", lambda *_: pytest.fail("an entry was read"))
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch was asked"))
     with pytest.raises(CheckpointError, match="is compressed; torch.save never does that"):
         load(path)
@@ -332,7 +332,7 @@ def test_entries_that_overlap_are_refused(path, monkeypatch):
     many = entries + first * 60_000
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 60_000, 60_000, len(many), at, 0)
     path.write_bytes(whole[:at] + many + tail)
-    monkeypatch.setattr(checkpoint, "_compare", lambda *_: pytest.fail("an entry was read"))
+    monkeypatch.setattr(archive, "_compare", lambda *_: pytest.fail("an entry was read"))
     with pytest.raises(CheckpointError, match="entries overlap|truncated"):
         load(path)
 
