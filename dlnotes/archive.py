@@ -52,11 +52,12 @@ def check(file: io.BufferedIOBase) -> Callable[[Any, str], Any]:
                 raise Damaged(f"refused, because {entry.filename} is compressed; torch.save never does that")
             if entry.external_attr or entry.flag_bits & ~PLAIN_FLAGS:  # torch's reader would skip such an entry
                 raise Damaged(f"damaged, or not written by torch.save ({entry.filename} has attributes)")
-        if sum(entry.file_size for entry in entries) > file.seek(0, io.SEEK_END):
+        size = sum(entry.file_size for entry in entries)
+        if size > file.seek(0, io.SEEK_END):
             raise Damaged("damaged: its entries overlap")
 
         compare = partial(_compare, file, Lock())
-        if sum(entry.file_size for entry in entries) > LARGE:
+        if size > LARGE:
             with ThreadPoolExecutor() as threads:
                 list(threads.map(compare, entries))
         else:

@@ -82,16 +82,22 @@ def terms_agree(notebook):
     return faults
 
 
+def matches(notebook, pattern):
+    """(place, match, the words near it) wherever the Chinese has the pattern."""
+    for place, cell in markdown(notebook, "zh"):
+        for words in texts(cell.source):
+            for match in re.finditer(pattern, words):
+                yield place, match, near(words, match)
+
+
 @rule
 def refused_words_are_not_written(notebook):
     """None of the words for which the course has another (`refused` in book/terms.yml)."""
     wanted = {word: term.zh for term in TERMS for word in term.refused}
     refused = re.compile("|".join(sorted(wanted, key=len, reverse=True)))
     return [
-        f"{place}: {match[0]!r} in {near(words, match)!r}; the course says {wanted[match[0]]!r}"
-        for place, cell in markdown(notebook, "zh")
-        for words in texts(cell.source)
-        for match in refused.finditer(words)
+        f"{place}: {match[0]!r} in {nearby!r}; the course says {wanted[match[0]]!r}"
+        for place, match, nearby in matches(notebook, refused)
     ]
 
 
@@ -113,10 +119,7 @@ def pictures_of_digits_are_samples(notebook):
     """Not 256 个数字 but 256 个样本 or 256 张图像: a digit is what the picture shows."""
     counted = re.compile(r"\d ?个(?:手写|测试|训练)?数字|(?:测试|训练|留出的|坏的那个)数字")
     return [
-        f"{place}: {match[0]!r} in {near(words, match)!r}; say 样本 or 图像"
-        for place, cell in markdown(notebook, "zh")
-        for words in texts(cell.source)
-        for match in counted.finditer(words)
+        f"{place}: {match[0]!r} in {nearby!r}; say 样本 or 图像" for place, match, nearby in matches(notebook, counted)
     ]
 
 
@@ -145,10 +148,8 @@ def equations_are_called_equations(notebook):
 def full_stops_follow_quotations(notebook):
     """“……”。 and not “……。”: the full stop or comma ends our sentence; a question mark belongs to what is quoted."""
     return [
-        f"{place}: {match[0]!r} in {near(words, match)!r}; put it after the closing mark"
-        for place, cell in markdown(notebook, "zh")
-        for words in texts(cell.source)
-        for match in re.finditer(r"[。，；][”’]", words)
+        f"{place}: {match[0]!r} in {nearby!r}; put it after the closing mark"
+        for place, match, nearby in matches(notebook, r"[。，；][”’]")
     ]
 
 
@@ -156,12 +157,7 @@ def full_stops_follow_quotations(notebook):
 def chinese_has_no_spare_space(notebook):
     """No space between two Chinese characters or beside a quotation mark, at the ends of bold neither."""
     spare = re.compile(rf"(?<={HAN}) (?={HAN})|(?<=[“”]) (?={HAN})|(?<={HAN}) (?=[“”])")
-    return [
-        f"{place}: a space too many in {near(words, match)!r}"
-        for place, cell in markdown(notebook, "zh")
-        for words in texts(cell.source)
-        for match in spare.finditer(words)
-    ]
+    return [f"{place}: a space too many in {nearby!r}" for place, _, nearby in matches(notebook, spare)]
 
 
 @rule
