@@ -85,7 +85,7 @@ def optimizer(make: Callable[..., Any], like: str) -> Verdict:
     >>> print(textwrap.fill(verdict.en, 100))
     `descend` is not yet torch's SGD. With lr=0.1, step 1 takes entry 1 of the parameter from -0.7572692
     to -0.7571608; torch's goes to -0.7573775. The sign of the step is wrong, so it goes uphill. Your
-    numbers are those of `θ = θ + lr * d` in the place of `θ = θ - lr * d`.
+    numbers are those of `θ = θ + lr * d` in place of `θ = θ - lr * d`.
     >>> print(verdict.zh.split("。")[2])
     步子的符号反了，走的是上坡
     """

@@ -192,7 +192,7 @@ def _told(mistakes: Sequence[Mistake], everywhere: bool) -> Words:
         en, zh = f"There are two mistakes. {en}", f"有两处错。{zh}"
     changes = [change for mistake in mistakes for change in mistake.changes()]
     if changes:
-        pairs = [f"`{bad}` in the place of `{good}`" for good, bad in changes]
+        pairs = [f"`{bad}` in place of `{good}`" for good, bad in changes]
         en += f" Your numbers are those of {' and '.join(pairs)}."
         pairs = [f"把 `{good}` 写成 `{bad}`" for good, bad in changes]
         zh += f"{'、'.join(pairs)}，得到的正是你的结果。"

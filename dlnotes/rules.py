@@ -22,7 +22,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Mistake:
-    r"""A mistake in words, and the lines that it puts in the place of others; a line may become several, or none.
+    r"""A mistake in words, and the lines that it puts in place of others; a line may become several, or none.
 
     ``run`` names a mistake in how the rule is applied: ``"shared"``, all parameters have one state; ``"each"``, the
     count goes up with every parameter; ``"shared each"``, both; ``"calls"``, the count goes up even where a parameter

@@ -362,7 +362,7 @@ def test_every_mistake_of_the_table_is_refused_and_named(like):
         assert mistake.en[1:] in verdict.en, (mistake.en, verdict)
         assert mistake.zh in verdict.zh
         for right, wrong in mistake.changes():
-            assert f"`{wrong}` in the place of `{right}`" in verdict.en
+            assert f"`{wrong}` in place of `{right}`" in verdict.en
             assert f"把 `{right}` 写成 `{wrong}`" in verdict.zh
 
 
