@@ -8,6 +8,10 @@ Optimization:
 - ``schedules``: learning rates over time: warm-up, steps, cosine, one cycle.
 - ``landscape``: curvature of a loss, its critical points, the way out of a saddle. ``surfaces``: its pictures.
 
+Networks:
+
+- ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
+
 Training:
 
 - ``step``: one update of supervised training; ``protocol``: what a Runner needs of any update.
@@ -30,8 +34,8 @@ Figures:
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
-``objective`` (the landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``,
-``averaged_mistakes`` (the check's); ``arguments`` (everyone's).
+``normalizing`` (the norms'); ``objective`` (the landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``,
+``rules``, ``mistakes``, ``averaged_mistakes`` (the check's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"
