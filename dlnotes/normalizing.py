@@ -75,7 +75,7 @@ class ChannelNorm(Norm):
     """
 
     _version = 2  # of the state dict: torch's version 1 had no num_batches_tracked
-    forms: ClassVar[tuple[str, ...]] = ()  # what the input may be
+    forms: ClassVar[Mapping[int, str]] = {}  # what the input may be, by the number of its dimensions
     kept: ClassVar[tuple[int, ...]] = (1,)  # the dimensions with moments of their own; the others are averaged over
     running_mean: Tensor | None
     running_var: Tensor | None
@@ -114,8 +114,8 @@ class ChannelNorm(Norm):
 
     def check(self, input: Tensor, channels: int = 1) -> None:
         r"""Refuse input of another form; dimension ``channels`` is that of the channels."""
-        if input.dim() not in [form.count(",") + 1 for form in self.forms]:
-            name, forms = type(self).__name__, " or ".join(self.forms)
+        if input.dim() not in self.forms:
+            name, forms = type(self).__name__, " or ".join(self.forms.values())
             raise ValueError(f"{name}: input must be {forms}, got {input.dim()} dimensions, {tuple(input.shape)}")
         if input.size(channels) != self.num_features:
             raise ValueError(
@@ -245,17 +245,16 @@ def check_type(input: Tensor, weight: Tensor | None) -> None:
 
 
 def group_norm(x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    r"""Torch's group norm, kept from its kernel for ``channels_last`` on a CPU.
+    r"""Torch's group norm, right far from zero for ``channels_last`` on a CPU too.
 
-    That one makes a single pass over the numbers, and its :math:`\overline{x^2} - \mu^2` is wrong far from zero: at
-    10,000 by a thousand. What has one spatial dimension has no such layout. The result has the layout of ``x``.
+    There the kernel makes a single pass over the numbers, and its :math:`\overline{x^2} - \mu^2` rounds to nothing: at
+    10,000 the result is off by a thousand. So it is given :math:`x - \mu`, which has the same norm and gradients.
 
     >>> x = (10_000 + torch.arange(4.0)).view(1, 1, 2, 2)
     >>> group_norm(x.to(memory_format=torch.channels_last), 1, None, None, 1e-5).flatten()
     tensor([-1.3416, -0.4472,  0.4472,  1.3416])
     """
-    if x.dim() < 4:
-        return F.group_norm(x, groups, weight, bias, eps)
-    y = F.group_norm(x.flatten(2), groups, weight, bias, eps).view(x.shape)
-    is_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return y.contiguous(memory_format=torch.channels_last) if is_last else y
+    if x.dim() > 3 and x.is_cpu and x.stride(1) == 1:  # 3: without spatial dimensions, or with one, it is never so
+        mean = x.detach().mean([*range(2, x.dim())], keepdim=True).unflatten(1, (groups, -1))
+        x = x - mean.mean(2, keepdim=True).expand_as(mean).flatten(1, 2)
+    return F.group_norm(x, groups, weight, bias, eps)

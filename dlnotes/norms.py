@@ -5,7 +5,7 @@ Each has its formula to read in ``formula``; ``forward`` calls torch's kernel fo
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class BatchNorm1d(_BatchNorm):
     tensor([[0.7071]], grad_fn=...)
     """
 
-    forms = ("(N, C)", "(N, C, L)")
+    forms: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
 
 
 class BatchNorm2d(_BatchNorm):
@@ -90,7 +90,7 @@ class BatchNorm2d(_BatchNorm):
     tensor(True)
     """
 
-    forms = ("(N, C, H, W)",)
+    forms: ClassVar = {4: "(N, C, H, W)"}
 
 
 class _InstanceNorm(ChannelNorm):
@@ -105,7 +105,7 @@ class _InstanceNorm(ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        batched = input.dim() == self.forms[-1].count(",") + 1
+        batched = input.dim() == max(self.forms)
         self.check(input, channels=1 if batched else 0)
         x = input if batched else input[None]
         own_moments = self.own_moments()
@@ -151,7 +151,7 @@ class InstanceNorm1d(_InstanceNorm):
             [-1.0000,  1.0000]])
     """
 
-    forms = ("(C, L)", "(N, C, L)")
+    forms: ClassVar = {2: "(C, L)", 3: "(N, C, L)"}
 
 
 class InstanceNorm2d(_InstanceNorm):
@@ -163,7 +163,7 @@ class InstanceNorm2d(_InstanceNorm):
     tensor(True)
     """
 
-    forms = ("(C, H, W)", "(N, C, H, W)")
+    forms: ClassVar = {3: "(C, H, W)", 4: "(N, C, H, W)"}
 
 
 class GroupNorm(Norm):
