@@ -3,13 +3,18 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from training import make_data, make_model, make_runner, make_step
 
-from dlnotes.averaging import EMA
+from dlnotes import averaging
+from dlnotes.averaging import EMA, recalibrate
 from dlnotes.checkpoint import CheckpointError
+from dlnotes.evaluation import evaluate
 from dlnotes.hooks import Hook
 from dlnotes.modes import freeze
+from dlnotes.norms import BatchNorm1d, InstanceNorm1d
 from dlnotes.runner import Runner
+from dlnotes.saving import Checkpoint
 
 
 class See(Hook):
@@ -101,14 +106,18 @@ def test_warm_up_forgets_the_start():
 
 def test_apply_makes_the_average_the_weights():
     runner = make_runner([ema := EMA(0.5)])
-    runner.train(1)
+    ema.start(runner.step.model)
     other = make_model()
     fresh = copy.deepcopy(other.state_dict())
     with pytest.raises(CheckpointError, match="has no buffers, and the batch norm '1' has seen no batch here: load"):
         ema.apply(other)
     assert all(torch.equal(value, fresh[name]) for name, value in other.state_dict().items())
-    other.load_state_dict(runner.step.model.state_dict())
-    ema.apply(other)
+    runner.train(1)
+    ema.apply(other)  # the statistics of the average go with it
+    assert other[1].num_batches_tracked == len(runner.train_loader)
+    with ema.averaged(runner.step.model):
+        same = runner.step.model.state_dict()
+        assert all(torch.equal(value, same[name]) for name, value in other.state_dict().items())
     for average, parameter in zip(ema.averages, other.parameters(), strict=True):
         assert torch.equal(average, parameter)
     ema.apply(runner.step.model)
@@ -156,3 +165,181 @@ def test_a_batch_norm_that_the_run_itself_never_fed_is_no_hindrance():
     assert model[1].num_batches_tracked == 0
     ema.apply(model)
     assert torch.equal(model[0].weight, ema.averages[0])
+
+
+# ---- batch norm's statistics
+
+
+def make_net(kind=nn.BatchNorm1d, dropout=0.0):
+    return nn.Sequential(nn.Linear(3, 8), kind(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 8), kind(8), nn.Tanh())
+
+
+def batches_of(size=4, samples=22):
+    x, y = make_data(samples).tensors
+    return list(zip((5 * x + 3).split(size), y.split(size), strict=True))
+
+
+class Judged(Hook):
+    """What the model holds while it is judged, and what the trained one holds."""
+
+    priority = 1
+
+    def before_train(self, runner):
+        self.states, self.trained = [], []
+
+    def after_train_iter(self, runner):
+        self.last = copy.deepcopy(runner.step.model.state_dict())
+
+    def before_val_epoch(self, runner):
+        self.states.append(copy.deepcopy(runner.step.model.state_dict()))
+        self.trained.append(self.last)
+
+
+def statistics(state):
+    return {name: value for name, value in state.items() if "running" in name}
+
+
+def distance(one, other):
+    return max((one[name] - other[name]).abs().max().item() for name in statistics(one))
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, BatchNorm1d], ids=["torch's", "ours"])
+def test_the_judged_network_has_the_statistics_of_the_averaged_weights(kind):
+    """The oracle is torch's: the averaged weights in a new network, and update_bn over the training data."""
+    torch.manual_seed(0)
+    batches, ema, judged = batches_of(), EMA(0.9), Judged()
+    step = make_step(make_net(kind))
+    runner = Runner(step, batches, batches_of(10, 10), hooks=[ema, judged])
+    runner.train(3)
+    losses = {"right": [], "foreign": []}
+    for state, trained in zip(judged.states, judged.trained, strict=True):
+        oracle = make_net()
+        oracle.load_state_dict(state)
+        torch.optim.swa_utils.update_bn([x for x, _ in batches], oracle)
+        torch.testing.assert_close(statistics(state), statistics(oracle.state_dict()), rtol=1e-4, atol=1e-5)
+        assert state["1.num_batches_tracked"] == len(batches)
+        assert distance(state, trained) > 0.3  # those of the trained weights are far from it
+        for kind_of, found in (("right", state), ("foreign", state | statistics(trained))):
+            oracle.load_state_dict(found)
+            make = make_step(oracle.eval())
+            losses[kind_of].append(evaluate(make, batches_of(10, 10))["loss"])
+    assert [record["val_loss"] for record in runner.history] == pytest.approx(losses["right"], rel=1e-4)
+    assert all(abs(a - b) > 0.01 for a, b in zip(losses["right"], losses["foreign"], strict=True))
+    assert distance(runner.step.model.state_dict(), judged.trained[-1]) == 0  # and training's are back
+
+
+def test_statistics_at_the_end_of_a_run_without_validation_and_of_one_resumed(tmp_path):
+    torch.manual_seed(0)
+    runner = Runner(make_step(make_net()), batches_of(), hooks=[ema := EMA(0.9), Checkpoint(tmp_path)])
+    runner.train(2)
+    oracle = make_net()
+    ema.apply(oracle)
+    state = copy.deepcopy(oracle.state_dict())
+    torch.optim.swa_utils.update_bn([x for x, _ in batches_of()], oracle)
+    torch.testing.assert_close(statistics(state), statistics(oracle.state_dict()), rtol=1e-4, atol=1e-5)
+    runner.save(tmp_path / "end.pt")
+    again = Runner(make_step(make_net()), batches_of(), hooks=[other := EMA(0.9), Checkpoint(tmp_path / "2")])
+    again.resume(tmp_path / "end.pt")
+    assert other.statistics.keys() == ema.statistics.keys()
+    assert all(torch.equal(other.statistics[name], value) for name, value in ema.statistics.items())
+    saved = ema.state_dict()
+    del saved["statistics"], saved["calibrated"]  # as it was written before there were any
+    EMA(0.9).load_state_dict(saved)
+
+
+def test_nothing_is_recomputed_in_what_is_frozen_nor_without_running_statistics():
+    model = make_net()
+    model[1](torch.randn(5, 8))
+    freeze(model[1])
+    before = copy.deepcopy(model[1].state_dict())
+    runner = Runner(make_step(model), batches_of(), batches_of(), hooks=[EMA(0.9), judged := Judged()])
+    runner.train(1)
+    assert all(torch.equal(judged.states[0][f"1.{name}"], before[name]) for name in statistics(before))
+    assert distance(judged.states[0], judged.trained[0]) > 0
+    plain = Runner(make_step(nn.Linear(3, 2)), Once(batches_of()), batches_of(), hooks=[EMA(0.9)])
+    plain.train(1)
+    assert plain.train_loader.begun == 1
+
+
+class Once:
+    def __init__(self, batches):
+        self.batches, self.begun = batches, 0
+
+    def __iter__(self):
+        self.begun += 1
+        return iter(self.batches)
+
+
+def test_the_loader_given_is_gone_through_whole_and_the_runs_own_for_a_while(monkeypatch):
+    monkeypatch.setattr(averaging, "BATCHES", 2)
+    for given, seen in ((None, 2), (batches_of(11), 2), (batches_of(2), 11)):
+        ema = EMA(0.9, loader=given)
+        Runner(make_step(make_net()), batches_of(), batches_of(), hooks=[ema]).train(1)
+        assert ema.statistics["1.num_batches_tracked"] == seen
+
+
+@pytest.mark.parametrize("options", [{}, {"val_every": 2}, {"generator": True}])
+def test_training_is_not_disturbed(options):
+    """Shuffling and dropout draw the same numbers with and without it."""
+    runs = [make_runner(hooks, **options) for hooks in ([], [EMA(0.9)])]
+    for runner in runs:
+        torch.manual_seed(1)
+        runner.train(2)
+    states = [runner.step.model.state_dict() for runner in runs]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.slow
+def test_workers_in_the_middle_of_an_epoch_go_on():
+    data = make_data()
+    weights = []
+    for hooks in ([], [EMA(0.9)]):
+        torch.manual_seed(0)
+        loader = DataLoader(data, 4, shuffle=True, num_workers=1, persistent_workers=True)
+        runner = Runner(make_step(make_model()), loader, batches_of(), hooks=hooks, val_every=2)
+        runner.train(2)
+        weights.append(runner.step.model[0].weight)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_recalibrate_equals_update_bn(momentum):
+    ours, theirs = make_net(BatchNorm1d), make_net()
+    theirs.load_state_dict(ours.state_dict())
+    for model in (ours, theirs):
+        model[1].momentum = momentum
+        model(torch.randn(4, 3))
+    inputs = [x for x, _ in batches_of()]
+    recalibrate(ours, inputs, ours)
+    torch.optim.swa_utils.update_bn(inputs, theirs)
+    torch.testing.assert_close(dict(ours.state_dict()), dict(theirs.state_dict()))
+    assert ours[1].momentum == momentum
+    assert all(module.training for module in ours)
+    assert not ours[1]._forward_pre_hooks
+
+
+def test_recalibrate_leaves_out_dropout_and_knows_instance_norm():
+    model = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm1d(3))
+    x = torch.randn(50, 3)
+    recalibrate(model, [x], model)
+    torch.testing.assert_close(model[1].running_mean, x.mean(0))
+    x = torch.randn(3, 4, 2, 5)
+    for norm in (nn.InstanceNorm1d(2, track_running_stats=True), InstanceNorm1d(2, track_running_stats=True)):
+        recalibrate(norm.eval(), x, norm)
+        torch.testing.assert_close(norm.running_mean, x.mean((0, 1, 3)))
+        torch.testing.assert_close(norm.running_var, x.var(3).mean((0, 1)))
+        assert not norm.training
+
+
+def test_recalibrate_that_fails_changes_nothing():
+    model = make_net()
+    model(torch.randn(4, 3))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="loader gave no batches"):
+        recalibrate(model, [], model)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        recalibrate(model, [torch.randn(4, 3), torch.randn(1, 3)], model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model)
+    assert model[1].momentum == 0.1
+    recalibrate(nn.Linear(1, 1), [], model)  # there is nothing to do

@@ -38,7 +38,7 @@ ALLOWED = {
     "archive": (set(), set()),
     "attempts": (set(), {"trials"}),
     "averaged_mistakes": (set(), {"rules"}),
-    "averaging": (set(), {"arguments", "checkpoint", "hooks"}),
+    "averaging": (set(), {"arguments", "checkpoint", "hooks", "modes", "randomness"}),
     "check": (set(), {"judging", "rules"}),
     "checkpoint": (set(), {"archive", "files"}),
     "comparing": (set(), {"arguments", "checkpoint", "hooks"}),
