@@ -1,5 +1,6 @@
 r"""What the norms are built on, beside their formula: parameters, running statistics, a look at the input."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -77,6 +78,7 @@ class ChannelNorm(Norm):
     _version = 2  # of the state dict: torch's version 1 had no num_batches_tracked
     forms: ClassVar[Mapping[int, str]] = {}  # what the input may be, by the number of its dimensions
     kept: ClassVar[tuple[int, ...]] = (1,)  # the dimensions with moments of their own; the others are averaged over
+    several: ClassVar[str] = "value per channel"  # what there must be more than one of
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -124,10 +126,16 @@ class ChannelNorm(Norm):
             )
         check_type(input, self.weight if self.weight is not None else self.running_mean)
 
+    def check_several(self, x: Tensor) -> None:
+        r"""Refuse a single number to a mean, in torch's words: it has no variance."""
+        if math.prod([length for dim, length in enumerate(x.shape) if dim not in self.kept]) == 1:
+            raise ValueError(f"Expected more than 1 {self.several} when training, got input size {x.size()}")
+
     def formula(self, input: Tensor) -> Tensor:
         r"""The norm of ``input``, as one reads it; it has a batch dimension."""
         x = wide(input)
         if self.own_moments():
+            self.check_several(x)
             mean, variance = moments(x, [dim for dim in range(x.dim()) if dim not in self.kept])
             if self.training and self.track_running_stats:
                 self.track(mean, variance, x.numel())

@@ -3,7 +3,6 @@ r"""Norms: one formula (:mod:`dlnotes.moments`) over different index sets, with 
 Each has its formula to read in ``formula``; ``forward`` calls torch's kernel for the same mathematics.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -26,8 +25,8 @@ class _BatchNorm(ChannelNorm):
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
         own_moments = self.own_moments()
-        if own_moments and input.numel() == input.size(1):
-            raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
+        if own_moments:
+            self.check_several(input)
         if input.size(0) == 1 and 1 in input.shape[2:]:  # (1, C, 1, W) permuted, say: torch takes one layout for the
             input = input.contiguous()  # other, and its gradients are wrong
         running = not self.training or self.track_running_stats
@@ -95,6 +94,7 @@ class BatchNorm2d(_BatchNorm):
 
 class _InstanceNorm(ChannelNorm):
     kept = (0, 1)
+    several = "spatial element"
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
@@ -109,8 +109,8 @@ class _InstanceNorm(ChannelNorm):
         self.check(input, channels=1 if batched else 0)
         x = input if batched else input[None]
         own_moments = self.own_moments()
-        if own_moments and math.prod(x.shape[2:]) == 1:
-            raise ValueError(f"Expected more than 1 spatial element when training, got input size {x.size()}")
+        if own_moments:
+            self.check_several(x)
         if self.running_mean is None or (own_moments and not x.numel()):  # F.instance_norm takes twice the time
             y = group_norm(x, self.num_features, self.weight, self.bias, self.eps)
         else:

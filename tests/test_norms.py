@@ -497,6 +497,9 @@ def test_one_value_has_no_variance_and_torchs_words_say_so(norm, shape, words):
     for one in (norm, theirs.train(norm.training)):
         with pytest.raises(ValueError, match=words):
             one(torch.zeros(shape))
+    if not isinstance(norm, GroupNorm):
+        with pytest.raises(ValueError, match=words):
+            call(norm, torch.zeros(shape), "formula")
     assert_same(norm.state_dict(), before, 0)  # not counted either
     if hasattr(norm, "running_mean") and norm.running_mean is not None:
         assert norm.eval()(torch.zeros(shape)).shape == shape
