@@ -11,6 +11,7 @@ Optimization:
 Networks:
 
 - ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
+- ``attention``: the formula, masks, grouped heads.
 
 Training:
 

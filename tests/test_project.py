@@ -37,6 +37,7 @@ MODULES = {module_name(path): path for path in below("dlnotes", "*.py")}
 ALLOWED = {
     "archive": (set(), set()),
     "attempts": (set(), {"trials"}),
+    "attention": ({"jaxtyping"}, {"arguments"}),
     "averaged_mistakes": (set(), {"rules"}),
     "averaging": (set(), {"arguments", "checkpoint", "hooks", "modes", "randomness"}),
     "check": (set(), {"judging", "rules"}),
