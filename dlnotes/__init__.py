@@ -11,7 +11,7 @@ Optimization:
 Networks:
 
 - ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
-- ``attention``: the formula, masks, grouped heads.
+- ``attention``: the formula, masks, grouped heads; ``multihead``: several heads, as torch's module of the name.
 
 Training:
 

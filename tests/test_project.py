@@ -61,6 +61,7 @@ ALLOWED = {
     "moments": ({"jaxtyping"}, set()),
     "normalizing": (set(), {"arguments", "moments"}),
     "norms": (set(), {"arguments", "moments", "normalizing"}),
+    "multihead": (set(), {"arguments", "attention"}),
     "optim": (set(), {"arguments", "kernels", "optimizer"}),
     "optimizer": (set(), {"arguments", "kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
