@@ -12,6 +12,7 @@ Networks:
 
 - ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
 - ``attention``: the formula, masks, grouped heads; ``multihead``: several heads, as torch's module of the name.
+- ``positions``: where a word stands, sinusoidal, learned, rotary.
 
 Training:
 

@@ -69,6 +69,7 @@ ALLOWED = {
         {"matplotlib"},
         {"figures.render", "figures.explorer", "figures.live", "figures.table", "figures.wording"},
     ),
+    "positions": ({"jaxtyping"}, {"arguments"}),
     "precision": (set(), {"gradients"}),
     "pretrained": ({"safetensors"}, {"checkpoint"}),
     "randomness": ({"numpy"}, set()),
