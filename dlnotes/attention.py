@@ -60,14 +60,11 @@ def attention_weights(
     scores = (query * scale) @ key.transpose(-2, -1)  # scaled first: float16 ends at 65504
     if mask is None:
         return scores.softmax(dim=-1)
-    if mask.dtype == torch.bool:
-        nowhere = ~mask.any(dim=-1, keepdim=True)
-        scores = scores.masked_fill(~mask, -math.inf)
-    else:
-        nowhere = (mask == -math.inf).all(dim=-1, keepdim=True)
-        scores = scores + mask
-    # 0 before the softmax keeps NaN out of the backward pass, 0 after it is the answer
-    return scores.masked_fill(nowhere, 0).softmax(dim=-1).masked_fill(nowhere, 0)
+    hidden = ~mask if mask.dtype == torch.bool else mask == -math.inf
+    nowhere = hidden.all(dim=-1, keepdim=True)  # such a row sees all until it gets its 0, so that NaN never arises
+    if mask.is_floating_point():
+        scores = scores + mask.masked_fill(hidden, 0)
+    return scores.masked_fill(hidden & ~nowhere, -math.inf).softmax(dim=-1).masked_fill(nowhere, 0)
 
 
 @overload

@@ -295,6 +295,18 @@ def test_half_precision_and_autocast(dtype, need_weights, kind):
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("floating", [False, True])
+def test_what_padding_holds_does_not_matter_in_float16(need_weights, floating):
+    q, k, v = (x.detach() for x in draw((1, 1, 3, 64), (1, 1, 5, 64), (1, 1, 5, 64), dtype=torch.float16))
+    mask = padding_mask([3], 5)
+    expected = attend(q, k[..., :3, :], v[..., :3, :])
+    far = k.masked_fill(~mask[..., None], 6e4)  # its scores are beyond float16
+    mask = torch.zeros(1, 5).masked_fill(~mask, -math.inf) if floating else mask
+    found = attend(q, far, v, mask, need_weights=need_weights)
+    torch.testing.assert_close(found[0] if need_weights else found, expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
 def test_scores_beyond_float16_do_not_overflow(need_weights):
     q = torch.full((1, 1, 1, 64), 40.0, dtype=torch.float16)  # q.k is 102400, and the largest float16 65504
     found = attend(q, q, torch.ones_like(q), need_weights=need_weights)
