@@ -36,7 +36,7 @@ class MultiHeadAttention(nn.Module):
     As there True **hides** in a boolean mask, the opposite of :func:`~dlnotes.attention.attend`. Differs:
 
     - A row that may look nowhere gives attention 0 (so the output is the last bias), weights 0 and finite gradients;
-      torch's is NaN when weights are asked for, and in evaluation 0, NaN or shortened as its fast path decides.
+      torch's is NaN when weights are asked for, and in evaluation without grad, else as ours.
     - ``is_causal`` is no hint: it hides what comes later, alone or beside ``attn_mask``; torch's needs the mask and may
       then ignore it. With fewer queries than keys the last query sees all.
     - A boolean and a floating mask may be mixed, without a warning.
@@ -54,9 +54,8 @@ class MultiHeadAttention(nn.Module):
     tensor([1., 0., 0.], grad_fn=<SelectBackward0>)
     """
 
-    _qkv_same_embed_dim = (
-        False  # torch's encoder layer asks it, and would not call forward in evaluation if it were True
-    )
+    # Torch's encoder layer asks this; were it True, the layer would pass forward by in evaluation.
+    _qkv_same_embed_dim = False
     in_proj_weight: nn.Parameter | None  # of all three, if they have one width
     q_proj_weight: nn.Parameter  # these are None then
     k_proj_weight: nn.Parameter
@@ -147,7 +146,7 @@ class MultiHeadAttention(nn.Module):
         mask = self._mask(q, k, key_padding_mask, attn_mask, batched=query.dim() == 3)
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
-                torch.cat([x, self._split(extra).to(x.dtype).expand(x.shape[0], -1, -1, -1)], dim=2)
+                torch.cat([x, self._split(extra).expand(x.shape[0], -1, -1, -1)], dim=2)
                 for x, extra in ((k, self.bias_k), (v, self.bias_v))
             )
         if self.add_zero_attn:
