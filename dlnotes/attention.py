@@ -61,10 +61,12 @@ def attention_weights(
     if mask is None:
         return scores.softmax(dim=-1)
     hidden = ~mask if mask.dtype == torch.bool else mask == -math.inf
-    nowhere = hidden.all(dim=-1, keepdim=True)  # such a row sees all until it gets its 0, so that NaN never arises
     if mask.is_floating_point():
         scores = scores + mask.masked_fill(hidden, 0)
-    return scores.masked_fill(hidden & ~nowhere, -math.inf).softmax(dim=-1).masked_fill(nowhere, 0)
+    # A row that may look nowhere sees all until it gets its 0: NaN never arises, in gradients neither.
+    nowhere = hidden.all(dim=-1, keepdim=True)
+    weights = scores.masked_fill(hidden & ~nowhere, -math.inf).softmax(dim=-1)
+    return weights.masked_fill(nowhere, 0)
 
 
 @overload
@@ -135,9 +137,11 @@ def attend(
         key, value = repeat_heads(key, query), repeat_heads(value, query)
     _check(query, key, value)
     if need_weights:
-        weights = F.dropout(attention_weights(query, key, mask, causal=causal, scale=scale), dropout)
+        weights = attention_weights(query, key, mask, causal=causal, scale=scale)
+        weights = F.dropout(weights, dropout)
         return weights @ value, weights
-    square = causal and mask is None and query.shape[-2] == key.shape[-2]  # torch's corner is ours there
+    # where there are as many queries as keys, torch's corner is ours
+    square = causal and mask is None and query.shape[-2] == key.shape[-2]
     mask = _whole_mask(query, key, mask, causal and not square)
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, square, scale=scale)
 
