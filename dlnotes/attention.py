@@ -43,7 +43,7 @@ def attention_weights(
         scale: what the scores are multiplied by, default :math:`1/\sqrt{d}`.
 
     Raises:
-        ValueError: shapes do not fit, or the width is 0.
+        ValueError: shapes do not fit, the width is 0, or scale is not finite.
         TypeError: numbers that are not floating, or a mask that is neither boolean nor floating.
 
     Source: Vaswani et al., *Attention Is All You Need* (2017), section 3.2.1.
@@ -54,7 +54,7 @@ def attention_weights(
             [0.0634, 0.4683, 0.4683],
             [0.1065, 0.1065, 0.7870]])
     """
-    _check(query, key, key)
+    _check(query, key, key, scale)
     mask = _whole_mask(query, key, mask, causal)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = (query * scale) @ key.transpose(-2, -1)  # scaled first: float16 ends at 65504
@@ -135,13 +135,14 @@ def attend(
     check_below_one(dropout=dropout)
     if enable_gqa:
         key, value = repeat_heads(key, query), repeat_heads(value, query)
-    _check(query, key, value)
+    _check(query, key, value, scale)
     if need_weights:
         weights = attention_weights(query, key, mask, causal=causal, scale=scale)
         weights = F.dropout(weights, dropout)
         return weights @ value, weights
-    # where there are as many queries as keys, torch's corner is ours
+    # Torch's corner is ours where queries and keys are as many; its kernel scales what causal hides, -inf, too.
     square = causal and mask is None and query.shape[-2] == key.shape[-2]
+    square = square and (scale is None or scale > 0)
     mask = _whole_mask(query, key, mask, causal and not square)
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, square, scale=scale)
 
@@ -257,7 +258,7 @@ def combine_masks(mask: Tensor, other: Tensor) -> Tensor:
     return torch.where(other, mask, -math.inf) if other.dtype == torch.bool else mask + other
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
+def _check(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> None:
     for name, x in (("query", query), ("key", key), ("value", value)):
         if x.dim() < 2:
             raise ValueError(f"{name} must have the shape (..., length, width), got {tuple(x.shape)}")
@@ -268,6 +269,8 @@ def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(f"key must have {wanted}, got {tuple(key.shape)}")
     if value.shape[:-1] != key.shape[:-1]:
         raise ValueError(f"value must have a row for each of key's {tuple(key.shape)}, got {tuple(value.shape)}")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
 
 
 def _whole_mask(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:

@@ -1,5 +1,7 @@
 r"""Where a word stands, told to attention, which by itself does not know: sinusoidal, learned, rotary positions."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ def sinusoidal(
             it), so that distant places keep their phase.
 
     Raises:
-        ValueError, TypeError: ``width`` is no whole number from 1, ``base`` is not greater than 0.
+        ValueError, TypeError: ``width`` is no whole number from 1, ``base`` is not greater than 0 and finite.
 
     Source: Vaswani et al., *Attention Is All You Need* (2017), section 3.5.
 
@@ -50,7 +52,7 @@ def shift_matrix(offset: float, width: int, base: float = 10000.0) -> Float[Tens
         base: as for :func:`sinusoidal`.
 
     Raises:
-        ValueError, TypeError: ``width`` is odd or no whole number from 1, ``base`` is not greater than 0.
+        ValueError, TypeError: ``width`` is odd or no whole number from 1, ``base`` is not greater than 0 and finite.
 
     >>> shift_matrix(1, 2)
     tensor([[ 0.5403,  0.8415],
@@ -83,7 +85,7 @@ def rotate(
         base: :math:`b`, default 10000.
 
     Raises:
-        ValueError: the width is odd, positions do not fit, ``base`` is not greater than 0.
+        ValueError: the width is odd, positions do not fit, ``base`` is not greater than 0 and finite.
 
     Neighbours form the pairs, as in the paper. LLaMA's code, as many libraries hold it, pairs coordinate :math:`i`
     with :math:`i + d/2`: their weights need the columns in another order. Computed in float32 or better.
@@ -159,8 +161,8 @@ def count_positions(mask: Bool[Tensor, "*batch width"]) -> Int[Tensor, "*batch w
 
 def _angles(positions: Tensor, width: int, base: float) -> Tensor:
     """(..., half the width, rounded up): the wave's angle for every place and pair of columns."""
-    if not base > 0:
-        raise ValueError(f"base must be > 0, got {base}")
+    if not 0 < base < math.inf:
+        raise ValueError(f"base must be > 0 and finite, got {base}")
     exact = torch.float32 if positions.device.type == "mps" else torch.float64
     rates = base ** (-torch.arange(0, width, 2, dtype=exact, device=positions.device) / width)
     return positions.to(exact)[..., None] * rates

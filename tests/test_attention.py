@@ -64,7 +64,7 @@ def masks(shape, kind, seed):
     keys=st.integers(1, 4),
     kind=st.sampled_from(["none", "boolean", "added", "added and hidden"]),
     causal=st.booleans(),
-    scale=st.sampled_from([None, 1.0, 0.0]),
+    scale=st.sampled_from([None, 1.0, 0.0, -0.5]),
     broadcast=st.booleans(),
     seed=st.integers(0, 99),
 )
@@ -210,6 +210,17 @@ def test_a_padded_batch_equals_the_sentences_alone(left, causal, need_weights):
         torch.testing.assert_close(
             together[sentence, :, places], attend(own, own, own, causal=causal), rtol=1e-12, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_no_scale_brings_back_what_causal_hides(scale, need_weights):
+    # Torch's kernel on a CPU multiplies its own causal -inf by the scale: NaN at 0.
+    q, k, v = draw((2, 1, 3, 4), (2, 1, 3, 4), (2, 1, 3, 4))
+    found = attend(q, k, v, causal=True, scale=scale, need_weights=need_weights)
+    output = found[0] if need_weights else found
+    expected, _ = one_by_one(q, k, v, causal_mask(3), scale)
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_permuted_words_give_permuted_rows():
@@ -365,6 +376,9 @@ def test_wrong_types_and_numbers():
     for dropout in (-0.1, 1.0, math.nan):
         with pytest.raises(ValueError, match=rf"dropout must be in \[0, 1\), got {dropout}"):
             attend(x, x, x, dropout=dropout)
+    for scale in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"scale must be finite, got {scale}"):
+            attend(x, x, x, scale=scale)
     for groups in (3, 0):
         few = torch.ones(2, groups, 3, 5)
         with pytest.raises(ValueError, match=rf"query's heads must be a multiple of .*, got 4 and {groups}"):

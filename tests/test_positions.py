@@ -159,10 +159,10 @@ def test_wrong_widths_bases_and_shapes():
         sinusoidal(torch.arange(2), 0)
     with pytest.raises(TypeError, match="width must be >= 1, and a whole number .* got 4.0"):
         sinusoidal(torch.arange(2), 4.0)
-    for base in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match=f"base must be > 0, got {base}"):
+    for base in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"base must be > 0 and finite, got {base}"):
             sinusoidal(torch.arange(2), 4, base)
-        with pytest.raises(ValueError, match=f"base must be > 0, got {base}"):
+        with pytest.raises(ValueError, match=f"base must be > 0 and finite, got {base}"):
             rotate(torch.ones(2, 4), base=base)
     with pytest.raises(ValueError, match="width must be even, since its columns turn in pairs, got 5"):
         shift_matrix(1, 5)
