@@ -58,9 +58,9 @@ function facts(values) {
 // ---- the picture
 
 const ROW = 44, TOP = 22;
-const CHIP = "position:absolute;left:0;width:34%;min-height:38px;padding:0 2px;border:1px solid var(--rule);border-radius:7px;"
+const CHIP = "position:absolute;left:2px;width:33%;height:38px;padding:0 2px;border:1px solid var(--rule);border-radius:7px;"
   + "background:var(--dln-paper);font-size:13px;line-height:1.25;touch-action:none;cursor:grab";
-const signed = (x) => (x < 0 ? "" : "+") + number(Number(x.toFixed(2)));
+const signed = (x) => (Math.abs(x) < 0.005 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2));
 const share = (a) => (a < 0.995 ? a.toFixed(2).replace(/^0/, "") : "1");
 const middle = (i) => TOP + (i + 0.5) * ROW;
 
@@ -77,9 +77,9 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
   hands.chips = nodes.chips;
   hands.picked = clamp(hands.picked, 0, Math.max(count - 1, 0));
   nodes.chips.forEach((chip, i) => {
-    const now = i === hands.picked, answer = young(words[i]) ? `→ ${signed(answers[i])}` : "\u00a0";
+    const now = i === hands.picked, answer = young(words[i]) ? `→ ${signed(answers[i])}` : "";
     chip.replaceChildren(element("b", { style: `font-weight:${young(words[i]) ? 700 : 400}` }, hands.word(words[i])),
-      element("br"), answer);
+      ...(answer ? [element("br"), answer] : []));
     chip.style.top = `${TOP + i * ROW + 3}px`;
     chip.style.boxShadow = now ? "0 0 0 2px var(--blue)" : "";
     put(chip, { "aria-label": `${i + 1}: ${hands.word(words[i])}${young(words[i]) ? `, ${answer}` : ""}`, "aria-pressed": now });
@@ -88,36 +88,37 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
   const text = (x, y, content, style = "", anchor = "start", to = root) => {
     svg("text", { x, y, "text-anchor": anchor, style }, to).textContent = content;
   };
-  [[0.17, "asks"], [0.72, "looked"], [0.93, "value"]].forEach(([x, word]) =>
-    text(x * width, 14, hands.text(word), "font-size:11px", "middle"));
+  [[0.17, "asks", "middle"], [0.52, "looked", "start"], [0.99, "value", "end"]].forEach(([x, word, anchor]) =>
+    text(x * width, 14, hands.text(word), "font-size:11px", anchor));
   for (let i = 0; i < count; i++) for (let j = 0; j < count; j++) {
     const now = i === hands.picked, a = weights[i][j];
     if (a < 0.02 && !now) continue;
     svg("path", {
-      d: `M${0.34 * width + 2} ${middle(i)}L${0.56 * width} ${middle(j)}`, "stroke-width": Math.max(14 * a, 0.5),
+      d: `M${0.335 * width + 2} ${middle(i)}L${0.5 * width} ${middle(j)}`, "stroke-width": Math.max(14 * a, 0.5),
       style: `stroke:${now ? "var(--blue)" : "var(--gray)"};opacity:${now ? 0.85 : 0.22}`,
     }, root);
   }
   words.forEach((word, j) => {
     const a = weights[hands.picked][j], v = values.values[word], y = middle(j) + 4;
-    text(0.575 * width, y, hands.word(word), `font-weight:${a > 0.3 ? 700 : 400}`);
-    text(0.855 * width, y, share(a), "fill:color-mix(in srgb,var(--blue) 75%,currentColor);font-weight:700", "end");
+    text(0.52 * width, y, hands.word(word), `font-weight:${a > 0.3 ? 700 : 400}`);
+    text(0.8 * width, y, share(a), "fill:color-mix(in srgb,var(--blue) 75%,currentColor);font-weight:700", "end");
     text(0.99 * width, y, `× ${signed(v)}`, "", "end");
   });
-  const side = Math.min(grid.width, grid.height) - 4, edge = 58, cell = (side - edge) / Math.max(count, 3), to = grid.svg;
+  const edge = 58, to = grid.svg, [wide, high] = [grid.width, grid.height].map((size) => (size - edge - 4) / Math.max(count, 3));
   to.replaceChildren();
   words.forEach((word, i) => {
-    const at = edge + (i + 0.5) * cell, size = "font-size:11px";
-    text(edge - 4, at + 4, hands.word(word), size, "end", to);
-    svg("text", { transform: `translate(${at + 3} ${edge - 5})rotate(-60)`, style: size }, to).textContent = hands.word(word);
+    const y = edge + i * high, size = "font-size:11px", pale = young(word) ? 1 : 0.5;
+    text(edge - 4, y + high / 2 + 4, hands.word(word), size, "end", to);
+    svg("text", { transform: `translate(${edge + (i + 0.5) * wide + 3} ${edge - 5})rotate(-60)`, style: size }, to)
+      .textContent = hands.word(word);
     weights[i].forEach((a, j) => {
-      const x = edge + j * cell, y = edge + i * cell;
-      svg("rect", { x, y, width: cell - 1, height: cell - 1, style: `fill:var(--blue);fill-opacity:${0.05 + 0.9 * a}` }, to);
-      if (a >= 0.095) text(x + cell / 2, y + cell / 2 + 4, share(a), `font-size:10px;fill:${a > 0.55 ? "#fff" : "currentColor"}`, "middle", to);
+      const x = edge + j * wide, ink = a * pale > 0.55 ? "#fff" : "currentColor";
+      svg("rect", { x, y, width: wide - 1, height: high - 1, style: `fill:var(--blue);fill-opacity:${0.04 + 0.9 * a * pale}` }, to);
+      if (a >= 0.095) text(x + wide / 2, y + high / 2 + 4, share(a), `font-size:10px;fill:${ink}`, "middle", to);
     });
   });
   if (count) svg("rect", {
-    x: edge - 1, y: edge + hands.picked * cell - 1, width: count * cell + 1, height: cell + 1,
+    x: edge - 1, y: edge + hands.picked * high - 1, width: count * wide + 1, height: high + 1,
     style: "fill:none;stroke:currentColor;stroke-width:2",
   }, to);
 }
