@@ -32,7 +32,19 @@ from dlnotes.figures.live import FAILED, MODULES
 METHODS = ["gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
 WEIGHTS = ["w11", "w12", "b1", "w21", "w22", "b2", "v1", "v2", "c"]
 GIVEN = [*WEIGHTS, "x1", "x2", "t"]  # what a reader sets in the graph of a network
+SPOKEN = [*(f"word{i}" for i in range(1, 9)), "scaled"]  # what a reader sets in the sentence of the attention
 
+
+def families():
+    """Queries, keys and values of 24 words, by hand: a young word (every third) looks for its parents, kind by kind."""
+    kind, role = torch.arange(24) // 3, torch.arange(24) % 3
+    one = torch.nn.functional.one_hot(kind, 16).double()
+    queries, keys = 20 * one * (role == 0)[:, None], one * (role != 0)[:, None]
+    values = torch.tensor([0.0, 1.0, -1.0])[role]
+    return {"queries": queries.flatten().tolist(), "keys": keys.flatten().tolist(), "values": values.tolist()}
+
+
+FAMILIES = families()
 
 # ---- pages
 
@@ -75,6 +87,8 @@ def pages(tmp_path_factory):
     notebook = figure() + figure()  # an output that JupyterLab shows twice
     off = [({"loss": (None, 0.01)}, "Nearly right.", "几乎正确。"), ({"off": (2, None)}, "All off.", "全关。")]
     graph = figure(module="graph", name="net", controls=dict.fromkeys(GIVEN), goals=off)
+    tied = [({"tie": True}, "Both are here.", "父母都在。"), ({"far": True}, "Far apart.", "离得远。")]
+    heard = figure({**FAMILIES, "word7": 0}, module="attention", name="att", controls=dict.fromkeys(SPOKEN), goals=tied)
     strict = "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
     texts = {
         "book": document(first, "<div style='height:150vh'></div>", second),
@@ -84,6 +98,8 @@ def pages(tmp_path_factory):
         "blank": document(),
         "graph": document(edition(graph, "en", set())),
         "graph-zh": document(edition(graph, "zh", set()), lang="zh-CN"),
+        "attention": document(edition(heard, "en", set())),
+        "attention-zh": document(edition(heard, "zh", set()), lang="zh-CN"),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -466,6 +482,166 @@ def test_the_graph_fits_and_nothing_lies_over_anything(reader, path, colours, wi
         assert bottom - top >= 20
         for a, b, c, d in rects[:i]:
             assert min(c, right) - max(a, left) <= 1 or min(d, bottom) - max(b, top) <= 1, (i, rects)
+    assert complaints(reader.browser) == []
+    reader.run(axe_source())
+    faults = reader.browser.execute_async_script("""const done = arguments[0];
+        axe.run({resultTypes: ["violations"]}).then((result) => done(
+          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
+    assert faults == []
+
+
+# ---- a sentence and its attention, against torch
+
+
+def test_weights_answers_and_entropies_are_those_of_torch(reader):
+    draw = torch.Generator().manual_seed(0)
+    reader.opens("blank.html", starts=False)
+    for case in range(150):
+        d = (1, 4, 16)[case % 3]
+        count, size = int(torch.randint(1, 9, (), generator=draw)), (0.1, 1.0, 6.0)[case // 50]
+        words = torch.randint(0, 24, (count,), generator=draw)
+        queries, keys = size * torch.randn(2, 24, d, generator=draw, dtype=torch.float64)
+        values = torch.randn(24, generator=draw, dtype=torch.float64)
+        for scaled in (True, False):
+            setting = {"queries": queries.flatten().tolist(), "keys": keys.flatten().tolist(),
+                       "values": values.tolist(), "scaled": scaled}  # fmt: skip
+            script = f"""const {{weights, answers}} = M.attend({words.tolist()}, {json.dumps(setting)});
+                return [...weights.flat(), ...answers, ...weights.map(M.entropy)]"""
+            found = numbers(from_module(reader, script, "attention"))
+            q, k, v = (x[words][None] for x in (queries, keys, values[:, None]))
+            scale = d**-0.5 if scaled else 1.0
+            by_torch = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
+            weights = (scale * q[0] @ k[0].T).softmax(1)
+            entropies = torch.special.entr(weights).sum(1)
+            wanted = torch.cat([weights.flatten(), by_torch.flatten(), entropies])
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_permuted_words_permute_the_weights_and_keep_their_answers(reader):
+    draw = random.Random(0)
+    reader.opens("blank.html", starts=False)
+    setting = json.dumps({**FAMILIES, "scaled": True})
+    for _ in range(30):
+        words = [draw.randrange(24) for _ in range(8)]
+        order = draw.sample(range(8), 8)
+        moved = [words[i] for i in order]
+        script = """const {weights, answers} = M.attend(%s, %s); return [...weights, answers]"""
+        before, after = (numbers(from_module(reader, script % (one, setting), "attention")) for one in (words, moved))
+        torch.testing.assert_close(after[:8], before[:8][order][:, order], rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(after[8], before[8][order], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "words", "unknown"),
+    [
+        ("en", "Calf, cow and BULL", [0, 1, 2], ["and"]),
+        ("en", "", [], []),
+        ("zh", "小牛母牛、公羊 狗", [0, 1, 8], ["狗"]),
+        ("both", "calf 小羊", [0, 6], []),
+    ],
+)
+def test_a_typed_sentence_is_read(reader, names, text, words, unknown):
+    about = json.loads((MODULES / "attention.json").read_text(encoding="utf-8"))["words"]
+    english, chinese = ([about[lang][f"t{i}"] for i in range(24)] for lang in ("en", "zh"))
+    joined = [f"{a} · {b}" for a, b in zip(english, chinese, strict=True)]
+    given = {"en": english, "zh": chinese, "both": joined}[names]
+    assert len(set(given)) == 24
+    reader.opens("blank.html", starts=False)
+    script = f"return JSON.stringify(M.parse({json.dumps(text)}, {json.dumps(given)}))"
+    assert json.loads(from_module(reader, script, "attention")) == [words, unknown]
+
+
+def spoken(reader):
+    """The words of the sentence from top to bottom, with their answers, and that in the order of the nodes."""
+    chips = reader.browser.find_elements("css selector", ".panel button")
+    assert [chip.rect["y"] for chip in chips] == sorted(chip.rect["y"] for chip in chips)
+    return [chip.text.replace("\n", " ") for chip in chips]
+
+
+def test_words_are_dragged_by_mouse_by_finger_and_by_keys(reader):
+    from selenium.webdriver import ActionChains, Keys
+
+    reader.opens("attention.html")
+    first = ["calf → +0.95", "ram", "cow", "lamb → −0.97", "foal → −0.97", "stallion"]
+    assert spoken(reader) == first
+    assert "“calf” gives 0.97 of its attention to “cow”, word 3. It answers +0.95: its mother is here." in reader.text()
+    chips = reader.browser.find_elements("css selector", ".panel button")
+    ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(chips[0], 0, 3 * 44).perform()
+    reader.settle()
+    assert spoken(reader) == [*first[1:4], first[0], *first[4:]]
+    assert "to “cow”, word 2" in reader.text()  # what is held is what is told of
+    box = reader.browser.find_elements("css selector", ".panel button")[0].rect
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, down in (("touchStart", 0), ("touchMove", 30), ("touchMove", 5 * 44), ("touchEnd", None)):
+        points = [] if down is None else [{"x": x, "y": y + down}]
+        reader.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    reader.settle()
+    assert spoken(reader) == [*first[2:4], first[0], *first[4:], first[1]]
+    active = reader.browser.switch_to.active_element
+    assert active.text == "ram"
+    reader.press(active, Keys.ARROW_UP)
+    assert spoken(reader) == [*first[2:4], first[0], first[4], first[1], first[5]]
+    assert reader.browser.switch_to.active_element.text == "ram"
+    assert "never asked anything" in reader.text()
+    reader.press(reader.browser.switch_to.active_element, Keys.DELETE)
+    assert spoken(reader) == ["cow", "lamb → 0", "calf → +0.97", first[4], "stallion"]
+    reader.press(reader.button("reset"), Keys.ENTER)
+    assert spoken(reader) == first
+    assert reader.run("return scrollY") == 0
+
+
+def test_a_sentence_is_typed_words_are_added_and_goals_reached(reader):
+    from selenium.webdriver import Keys
+    from selenium.webdriver.support.ui import Select
+
+    reader.opens("attention.html")
+    field = reader.find(".dln-lab input[type=text]")
+    reader.press(field, "fawn doe zebra stag", Keys.ENTER)
+    assert spoken(reader) == ["fawn → 0", "doe", "stag"]
+    assert "Not in the vocabulary: zebra." in reader.text()
+    assert reader.text(".note") == "Reached: Both are here."
+    menu = Select(reader.find(".dln-lab .row select"))
+    menu.select_by_visible_text("piglet")
+    reader.settle()
+    assert spoken(reader)[-1] == "piglet → 0"
+    assert "It answers 0: no parent, or both." in reader.text()
+    reader.press(field, Keys.CONTROL + "a", Keys.NULL, "chick ram ram ewe ewe hen cow cow cow", Keys.ENTER)
+    assert len(spoken(reader)) == 8  # and no more
+    reader.press(field, Keys.CONTROL + "a", Keys.NULL, "chick ram ram ewe ewe hen", Keys.ENTER)
+    assert reader.text(".note") == "Reached: Far apart."
+
+
+def test_without_the_root_scores_grow_and_the_entropy_falls(reader):
+    reader.opens("attention.html")
+    means = []
+    for _ in range(2):
+        means.append(float(re.search(r"mean of all rows (\d+\.\d+)", reader.text())[1]))
+        reader.find(".dln-lab input[type=checkbox]").click()
+    assert means[1] < means[0]
+    reader.opens("attention.html#att?scaled=false&word1=1&word2=2&word3=0&word4=0&word5=0&word6=0")
+    assert spoken(reader) == ["calf → +1.00", "cow"]
+    assert "Without 1/√d all scores are 4 times as large." in reader.text()
+
+
+@pytest.mark.parametrize("path", ["attention", "attention-zh"])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_sentence_fits_and_is_accessible(reader, path, colours, width):
+    longest = "&".join(f"word{i}={word}" for i, word in enumerate((16, 6, 16, 15, 20, 19, 14, 10), start=1))
+    reader.opens(f"{path}.html#att?{longest}", size=(width, 900), colours=colours)
+    reader.settle()
+    assert reader.run("return document.documentElement.scrollWidth") <= width
+    outside = reader.run("""return [...document.querySelectorAll('.panel svg text')].filter((node) => {
+        const own = node.getBoundingClientRect(), box = node.closest('.panel').getBoundingClientRect();
+        return Math.min(own.left - box.left, box.right - own.right, own.top - box.top, box.bottom - own.bottom) < -1;
+      }).map((node) => node.textContent)""")
+    assert outside == []
+    rows = reader.run("""return [...document.querySelectorAll('.panel:first-child svg text')].slice(3)
+        .map((node) => node.getBoundingClientRect()).map((r) => [r.left, r.right])""")
+    assert len(rows) == 8 * 3
+    for name, weight, value in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert name[1] <= weight[0] + 1
+        assert weight[1] <= value[0] + 1
     assert complaints(reader.browser) == []
     reader.run(axe_source())
     faults = reader.browser.execute_async_script("""const done = arguments[0];

@@ -104,7 +104,7 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
     text(0.8 * width, y, share(a), "fill:color-mix(in srgb,var(--blue) 75%,currentColor);font-weight:700", "end");
     text(0.99 * width, y, `× ${signed(v)}`, "", "end");
   });
-  const edge = 58, to = grid.svg, [wide, high] = [grid.width, grid.height].map((size) => (size - edge - 4) / Math.max(count, 3));
+  const edge = 58, to = grid.svg, [wide, high] = [grid.width - 16, grid.height].map((size) => (size - edge - 4) / Math.max(count, 3));
   to.replaceChildren();
   words.forEach((word, i) => {
     const y = edge + i * high, size = "font-size:11px", pale = young(word) ? 1 : 0.5;
@@ -154,6 +154,7 @@ export default {
       });
       if (done) tell(NAMES[0], "change");
     };
+    const spot = (event) => `${event.clientX} ${event.clientY}`;
     const pick = (i) => { hands.picked = i; hands.redraw(); };
     const move = (from, to, done) => {
       const words = now(), goal = clamp(to, 0, words.length - 1);
@@ -170,14 +171,20 @@ export default {
       let top = null;
       return {
         onfocus: () => pick(at()),
-        onpointerenter: (event) => { if (event.pointerType === "mouse" && !event.buttons) pick(at()); },
+        onpointerenter: (event) => {  // not where a word comes to lie below a pointer at rest
+          if (event.pointerType === "mouse" && !event.buttons && spot(event) !== hands.spot) pick(at());
+          hands.spot = spot(event);
+        },
         onpointerdown: (event) => {
           if (event.button) return;
           event.currentTarget.setPointerCapture(event.pointerId);
           top = event.currentTarget.parentNode.getBoundingClientRect().top + TOP;
           pick(at());
         },
-        onpointermove: (event) => { if (top !== null) move(at(), Math.floor((event.clientY - top) / ROW), false); },
+        onpointermove: (event) => {
+          hands.spot = spot(event);
+          if (top !== null) move(at(), Math.floor((event.clientY - top) / ROW), false);
+        },
         onlostpointercapture: (event) => { top = null; settle(event.currentTarget); tell(NAMES[0], "change"); },
         onkeydown: (event) => {
           const way = { ArrowUp: -1, ArrowDown: 1 }[event.key], chip = event.currentTarget;
