@@ -615,7 +615,7 @@ def test_without_the_root_scores_grow_and_the_entropy_falls(reader):
     reader.opens("attention.html")
     means = []
     for _ in range(2):
-        means.append(float(re.search(r"mean of all rows (\d+\.\d+)", reader.text())[1]))
+        means.append(float(re.search(r"mean of the young (\d+\.\d+)", reader.text())[1]))
         reader.find(".dln-lab input[type=checkbox]").click()
     assert means[1] < means[0]
     reader.opens("attention.html#att?scaled=false&word1=1&word2=2&word3=0&word4=0&word5=0&word6=0")

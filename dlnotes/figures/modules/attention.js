@@ -44,12 +44,14 @@ const family = (word) => Math.floor(word / 3);
 
 function facts(values) {
   const words = sentence(values), made = attend(words, values), last = words.length - 1;
+  const asked = words.filter(young).length;
   const parents = words.map((word) => words.flatMap((other, j) =>
     (young(word) && !young(other) && family(other) === family(word) ? [j] : [])));
   const right = (i, j) => made.answers[i] * (words[j] % 3 === 1 ? 1 : -1) > 0.5;
   return {
     ...made, words,
-    entropy: made.weights.reduce((sum, row) => sum + entropy(row), 0) / Math.max(words.length, 1),
+    asked,
+    entropy: made.weights.reduce((sum, row, i) => sum + (young(words[i]) ? entropy(row) : 0), 0) / asked,
     tie: words.some((_, i) => parents[i].length > 0 && Math.abs(made.answers[i]) < 0.25),
     far: last >= 5 && [[0, last], [last, 0]].some(([i, j]) => parents[i].length === 1 && parents[i][0] === j && right(i, j)),
   };
