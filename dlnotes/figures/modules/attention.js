@@ -64,6 +64,7 @@ const CHIP = "position:absolute;left:2px;width:33%;height:38px;padding:0 2px;bor
   + "background:var(--dln-paper);font-size:13px;line-height:1.25;touch-action:none;cursor:grab";
 const signed = (x) => (Math.abs(x) < 0.005 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2));
 const share = (a) => (a < 0.995 ? a.toFixed(2).replace(/^0/, "") : "1");
+const two = (x) => (Number.isFinite(x) ? x.toFixed(2) : "–");
 const middle = (i) => TOP + (i + 0.5) * ROW;
 
 function draw({ words: panel, weights: grid }, { values }, { words, weights, answers }, hands) {
@@ -138,7 +139,7 @@ function describe({ values }, { words, weights, answers, entropy: mean }, hands)
   if (young(words[i]))
     told.push([answer > 0.5 ? "mother" : answer < -0.5 ? "father" : "neither", { answer: signed(answer) }]);
   else told.push(["never asked"]);
-  told.push(["entropy", { own: number(entropy(row), 2), mean: number(mean, 2) }]);
+  told.push(["entropy", { own: two(entropy(row)), mean: two(mean) }]);
   if (!values.scaled) told.push(["unscaled", { root: number(Math.sqrt(values.queries.length / WORDS)) }]);
   return told;
 }
