@@ -89,12 +89,14 @@ def pages(tmp_path_factory):
     graph = figure(module="graph", name="net", controls=dict.fromkeys(GIVEN), goals=off)
     tied = [({"tie": True}, "Both are here.", "父母都在。"), ({"far": True}, "Far apart.", "离得远。")]
     heard = figure({**FAMILIES, "word7": 0}, module="attention", name="att", controls=dict.fromkeys(SPOKEN), goals=tied)
+    asked = figure({"eta": 0.07, "reveal": False}, controls={"eta": (0.002, 0.5), "reveal": None})
     strict = "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
     texts = {
         "book": document(first, "<div style='height:150vh'></div>", second),
         "zh": document(edition(figure(goals=GOALS), "zh", set()), lang="zh-CN"),
         "notebook": document(notebook),
         "strict": document(edition(figure(), "en", set()), head=strict),
+        "asked": document(edition(asked, "en", set())),
         "blank": document(),
         "graph": document(edition(graph, "en", set())),
         "graph-zh": document(edition(graph, "zh", set()), lang="zh-CN"),
@@ -798,6 +800,20 @@ def test_the_edge_is_crossed_under_the_pointer(reader):
     assert seen[-1]
     assert "It diverges" in reader.text()
     assert reader.run("return !document.querySelector('.mark').hidden")
+
+
+def test_the_edge_is_told_when_the_reader_asks(reader):
+    reader.opens("asked.html")
+    switch = reader.find(".dln-lab input[type=checkbox]")
+    mark = "return document.querySelector('.mark')?.hidden ?? true"
+    assert "edge" not in reader.text()
+    assert "multiplies" not in reader.text()
+    assert reader.run(mark)
+    switch.click()
+    reader.settle()
+    assert "below the edge 0.08" in reader.text()
+    assert "multiplies" in reader.text()
+    assert not reader.run(mark)
 
 
 def test_a_slider_only_pressed_is_let_go_again(reader):

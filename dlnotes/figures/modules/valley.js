@@ -223,6 +223,9 @@ function facts(values) {
   return { arrival: first.arrival, diverges: first.diverges, loss: first.losses[values.steps], tours };
 }
 
+/** The edge, unless readers shall find it by themselves first. */
+const told = (values) => values.reveal && edge(values);
+
 function describe({ values, step, steps }, { tours }) {
   if (values.method === "race") {
     const named = METHODS.map((method, i) => [method, tours[i]]);
@@ -234,12 +237,12 @@ function describe({ values, step, steps }, { tours }) {
       .filter(([, group]) => group.length)
       .map(([word, group, tell]) => [word, { list: list(group, tell), step: Math.floor(step) }]);
   }
-  const [{ path, losses, arrival, diverges }] = tours, t = Math.floor(step), limit = edge(values);
+  const [{ path, losses, arrival, diverges }] = tours, t = Math.floor(step), limit = told(values);
   const place = { step: t, x: number(path[2 * t], 2), y: number(path[2 * t + 1], 2), loss: number(losses[t], 2) };
   if (step < steps) return [["where", place]];
   const sentences = [[diverges ? "diverged" : arrival <= steps ? "arrived" : "short", { ...place, arrival }]];
   if (limit) sentences.unshift([values.eta > limit ? "beyond" : "within", { eta: number(values.eta), edge: number(limit) }]);
-  if (values.method === "gd")
+  if (values.method === "gd" && values.reveal)
     sentences.push(["factors", { along: number(1 - values.eta, 3), across: number(1 - values.eta * values.kappa, 3) }]);
   return sentences;
 }
@@ -250,7 +253,7 @@ function shown({ method }) {
     gd: ["mu", "beta"], momentum: ["beta"], nesterov: ["beta"], adagrad: ["mu", "beta"], rmsprop: ["mu"], adam: [],
     race: ["eta", "mu", "beta"], equation: [],
   }[method];
-  const all = ["method", "eta", "mu", "beta", "kappa", "turn"];
+  const all = ["method", "eta", "mu", "beta", "kappa", "turn", "reveal"];
   const more = { race: ["factor"], equation: ["decay", "noise"] }[method] ?? [];
   return [...all, ...more].filter((name) => !none.includes(name));
 }
@@ -294,7 +297,7 @@ export default {
         drawCurve(curve, state, tours, hidden);
       },
       facts, describe, shown, legend,
-      marks: (values) => { const limit = edge(values); return limit ? { eta: [limit, "edge"] } : {}; },
+      marks: (values) => { const limit = told(values); return limit ? { eta: [limit, "edge"] } : {}; },
     });
   },
 };
