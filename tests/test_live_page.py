@@ -33,6 +33,8 @@ METHODS = ["gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
 WEIGHTS = ["w11", "w12", "b1", "w21", "w22", "b2", "v1", "v2", "c"]
 GIVEN = [*WEIGHTS, "x1", "x2", "t"]  # what a reader sets in the graph of a network
 SPOKEN = [*(f"word{i}" for i in range(1, 9)), "scaled"]  # what a reader sets in the sentence of the attention
+SAMPLES = ["x1", "x2", "x3", "x4"]  # and in the batch of batch norm
+SMALLER = [({"one": (None, -1)}, "A negative variance.", "方差为负。")]
 
 
 def families():
@@ -90,6 +92,8 @@ def pages(tmp_path_factory):
     tied = [({"tie": True}, "Both are here.", "父母都在。"), ({"far": True}, "Far apart.", "离得远。")]
     heard = figure({**FAMILIES, "word7": 0}, module="attention", name="att", controls=dict.fromkeys(SPOKEN), goals=tied)
     asked = figure({"eta": 0.07, "reveal": False}, controls={"eta": (0.002, 0.5), "reveal": None})
+    samples = [*SAMPLES, "asked", "far"]
+    four = figure(module="batch", name="four", controls=dict.fromkeys(samples), goals=SMALLER)
     strict = "<meta http-equiv=Content-Security-Policy content=\"script-src 'unsafe-inline'\">"
     texts = {
         "book": document(first, "<div style='height:150vh'></div>", second),
@@ -102,6 +106,8 @@ def pages(tmp_path_factory):
         "graph-zh": document(edition(graph, "zh", set()), lang="zh-CN"),
         "attention": document(edition(heard, "en", set())),
         "attention-zh": document(edition(heard, "zh", set()), lang="zh-CN"),
+        "batch": document(edition(four, "en", set())),
+        "batch-zh": document(edition(four, "zh", set()), lang="zh-CN"),
     }
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -1111,3 +1117,83 @@ def test_a_module_keeps_the_contract_of_a_widget(reader):
     assert kept[0][1]["eta"] == 0.5
     assert kept[1] == "saved"
     assert (left, place) == (0, "")
+
+
+# ---- a batch of four, against torch
+
+
+def test_a_batch_is_normalised_forward_and_back_as_by_torch(reader):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(300, 4, generator=draw, dtype=torch.float64) * 20
+    x[:40, 1] = x[:40, 0]  # some are equal
+    given = torch.randn(300, 4, generator=draw, dtype=torch.float64)
+    reader.opens("blank.html", starts=False)
+    for eps in (1e-5, 0.1):
+        script = f"""const g = {given.tolist()};
+            return {x.tolist()}.map((x, i) => {{
+              const made = M.forward(x, {eps});
+              return [made.mean, made.variance, ...made.hats, ...M.backward(g[i], made)];
+            }})"""
+        found = numbers(from_module(reader, script, "batch"))
+        inputs = x.T.clone().requires_grad_()  # one batch a channel
+        y = torch.nn.functional.batch_norm(inputs, None, None, training=True, eps=eps)
+        (back,) = torch.autograd.grad(y, inputs, given.T)
+        wanted = torch.cat([x.mean(1, True), x.var(1, False, True), y.T.detach(), back.T], dim=1)
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_both_variances_round_as_float32_does(reader):
+    draw = torch.Generator().manual_seed(1)
+    x = torch.cat([offset + 20 * torch.rand(100, 4, generator=draw) for offset in (0, 10_000, 40_000)])
+    x[200] = 40_000 + torch.arange(4.0)
+
+    def mean(columns):
+        total = columns[:, 0].clone()
+        for column in columns.T[1:]:
+            total += column
+        return total / 4
+
+    middle = mean(x)
+    wanted = torch.stack([mean(x * x) - middle * middle, mean((x - middle[:, None]) ** 2)], dim=1)
+    reader.opens("blank.html", starts=False)
+    found = numbers(from_module(reader, f"return {x.tolist()}.map(M.single)", "batch"))
+    torch.testing.assert_close(found, wanted.double(), rtol=0, atol=0)
+    assert found[200].tolist() == [-128, 1.25]
+
+
+def test_a_sample_is_dragged_and_everything_moves(reader):
+    from selenium.webdriver import ActionChains, Keys
+
+    reader.opens("batch.html")
+    assert "normalised it is (−1.4, −0.2, 0.2, 1.4)" in reader.text()
+    assert "are (0.052, −0.064, −0.036, 0.048)" in reader.text()
+    samples = reader.browser.find_elements("css selector", ".panel [role=slider]")
+    reader.press(samples[3], Keys.DOWN, Keys.DOWN)
+    assert samples[3].get_attribute("aria-valuenow") == "14"
+    assert reader.slider("x4").is_displayed()
+    assert not reader.slider("x1").is_displayed()
+    told = [sample.get_attribute("aria-valuetext") for sample in samples]
+    ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(samples[3], -60, 0).perform()
+    reader.settle()
+    after = [sample.get_attribute("aria-valuetext") for sample in samples]
+    assert float(samples[3].get_attribute("aria-valuenow")) < 13
+    assert not set(told) & set(after)  # every output and gradient is another
+
+
+def test_four_equal_numbers_and_numbers_far_from_zero_are_told(reader):
+    reader.opens("batch.html#four?x1=7&x2=7&x3=7&x4=7")
+    assert "All four are equal" in reader.text()
+    reader.opens("batch.html#four?x1=3.2&x2=7.9&x3=1.4&x4=8.2&far=true")
+    assert "A negative variance has no root" in reader.text()
+
+
+@pytest.mark.parametrize("path", ["batch", "batch-zh"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_batch_fits(reader, path, width):
+    reader.opens(f"{path}.html#four?x1=0&x2=20&x3=19.9&x4=20&far=true", size=(width, 900))
+    reader.settle()
+    assert reader.run("return document.documentElement.scrollWidth") <= width
+    panel = reader.browser.find_element("css selector", ".panel").rect
+    for sample in reader.browser.find_elements("css selector", ".panel [role=slider]"):
+        assert panel["x"] <= sample.rect["x"]
+        assert sample.rect["x"] + sample.rect["width"] <= panel["x"] + panel["width"]
