@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import neighbours
 import torch
-from timing import compare, record, table
+from timing import compare, record
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -80,12 +80,8 @@ def main() -> None:
     torch.set_num_threads(1)  # a step this small gains nothing from more, and they would add noise
     candidates = {"plain loop": plain(), "Runner": with_runner(0), "Runner, 5 hooks": with_runner(5)}
     results = {f"{BATCHES} training steps": compare(lambda: candidates, "plain loop", arguments.rounds)}
-    (work,) = results
-    for name, seconds in neighbours.beside({work: lambda: candidates}, arguments.runs)[work].items():
-        results[work][name]["beside"] = seconds
-    print(table(results))
-    print(f"milliseconds for {BATCHES} steps, mean (worst):")
-    print(neighbours.table(results))
+    works = {work: lambda: candidates for work in results}
+    neighbours.complete(results, works, arguments.runs, f" for {BATCHES} steps")
     for work in results.values():
         step = work["plain loop"]["seconds"] / BATCHES * 1e6
         for name, result in work.items():

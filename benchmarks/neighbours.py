@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from timing import measure
+from timing import table as ratios
 
 BUSY = "while True: pass"
 TRAINING = """
@@ -85,3 +86,18 @@ def table(results: Mapping[str, Mapping[str, dict]]) -> str:
             if shown:
                 lines.append(f"{work}, {kind}: " + ", ".join(shown))
     return "\n".join(lines)
+
+
+def complete(
+    results: Mapping[str, dict[str, dict]],
+    works: Mapping[str, Callable[[], Mapping[str, Callable]]],
+    runs: int,
+    what: str,
+) -> None:
+    """Add to what :func:`timing.compare` found the seconds beside neighbours, and print both; ``what`` took them."""
+    for work, forms in beside(works, runs).items():
+        for form, seconds in forms.items():
+            results[work][form]["beside"] = seconds
+    print(ratios(results))
+    print(f"milliseconds{what}, mean (worst):")
+    print(table(results))

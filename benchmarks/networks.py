@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import neighbours
 import torch
-from timing import compare, record, table
+from timing import compare, record
 from torch import Tensor, nn
 
 from dlnotes import attention, norms
@@ -109,12 +109,7 @@ def main() -> None:
     for work, make in works.items():
         print(work, flush=True)
         results[work] = compare(make, "packed" if work == ATTENTION else "torch", arguments.rounds)
-    for work, forms in neighbours.beside(works, arguments.runs).items():
-        for form, seconds in forms.items():
-            results[work][form]["beside"] = seconds
-    print(table(results))
-    print("milliseconds, mean (worst):")
-    print(neighbours.table(results))
+    neighbours.complete(results, works, arguments.runs, "")
     print("recorded in", record("networks", results, ("labml-nn",)).name)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import neighbours
 import torch
-from timing import compare, record, table
+from timing import compare, record
 
 from dlnotes import optim
 from dlnotes.device import default_device
@@ -86,12 +86,7 @@ def main() -> None:
         make = functools.partial(candidates, name, options, shapes)
         results[work] = compare(make, baseline, arguments.rounds, builds=3)
     works = {work: functools.partial(compared, *how) for work, how in WORK.items()}
-    for work, forms in neighbours.beside(works, arguments.runs).items():
-        for form, seconds in forms.items():
-            results[work][form]["beside"] = seconds
-    print(table(results))
-    print("milliseconds a step, mean (worst):")
-    print(neighbours.table(results))
+    neighbours.complete(results, works, arguments.runs, " a step")
     print("recorded in", record("optimizers", results, ("labml-nn",)).name)
 
 

@@ -156,6 +156,13 @@ class Reader:
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
         )
 
+    def violations(self):
+        """What axe finds on the page."""
+        self.run(axe_source())
+        return self.browser.execute_async_script("""const done = arguments[0];
+            axe.run({resultTypes: ["violations"]}).then((result) => done(
+              result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
+
     def text(self, selector=".text"):
         self.settle()
         return self.run("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
@@ -491,11 +498,7 @@ def test_the_graph_fits_and_nothing_lies_over_anything(reader, path, colours, wi
         for a, b, c, d in rects[:i]:
             assert min(c, right) - max(a, left) <= 1 or min(d, bottom) - max(b, top) <= 1, (i, rects)
     assert complaints(reader.browser) == []
-    reader.run(axe_source())
-    faults = reader.browser.execute_async_script("""const done = arguments[0];
-        axe.run({resultTypes: ["violations"]}).then((result) => done(
-          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
-    assert faults == []
+    assert reader.violations() == []
 
 
 # ---- a sentence and its attention, against torch
@@ -651,11 +654,7 @@ def test_the_sentence_fits_and_is_accessible(reader, path, colours, width):
         assert name[1] <= weight[0] + 1
         assert weight[1] <= value[0] + 1
     assert complaints(reader.browser) == []
-    reader.run(axe_source())
-    faults = reader.browser.execute_async_script("""const done = arguments[0];
-        axe.run({resultTypes: ["violations"]}).then((result) => done(
-          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
-    assert faults == []
+    assert reader.violations() == []
 
 
 # ---- the example of CONTRIBUTING.md
@@ -763,12 +762,7 @@ def test_nothing_hangs_over_the_edge_and_panels_stack(reader, size):
 def test_figures_are_accessible(reader, path, colours):
     reader.opens(f"{path}.html", size=(390, 800), colours=colours)
     reader.run("document.documentElement.dataset.theme = arguments[0]", colours)
-    reader.run(axe_source())
-    faults = reader.browser.execute_async_script("""
-        const done = arguments[0];
-        axe.run({resultTypes: ["violations"]}).then((result) => done(
-          result.violations.map((fault) => [fault.id, fault.nodes[0].html, fault.nodes[0].failureSummary])))""")
-    assert faults == []
+    assert reader.violations() == []
 
 
 # ---- a reader's hands
