@@ -1,5 +1,5 @@
 // A sentence of up to eight words, whom each of them looks at, and what it answers: one head, no positions.
-import { clamp, element, live, number, put, svg } from "./live.js";
+import { clamp, element, hands, live, number, put, svg } from "./live.js";
 
 const MOST = 8, NAMES = Array.from({ length: MOST }, (_, i) => `word${i + 1}`), WORDS = 24;
 
@@ -67,34 +67,34 @@ const share = (a) => (a < 0.995 ? a.toFixed(2).replace(/^0/, "") : "1");
 const two = (x) => (Number.isFinite(x) ? x.toFixed(2) : "–");
 const middle = (i) => TOP + (i + 0.5) * ROW;
 
-function draw({ words: panel, weights: grid }, { values }, { words, weights, answers }, hands) {
+function draw({ words: panel, weights: grid }, { values }, { words, weights, answers }, own) {
   const count = words.length, { width, nodes, box, svg: root } = panel;
   box.style.setProperty("--ratio", width / (TOP + Math.max(count, 3) * ROW));
   nodes.chips ??= [];
   while (nodes.chips.length > count) nodes.chips.pop().remove();
   while (nodes.chips.length < count) {
-    const chip = element("button", { type: "button", style: CHIP, ...hands.of(() => nodes.chips.indexOf(chip)) });
+    const chip = element("button", { type: "button", style: CHIP, ...own.of(() => nodes.chips.indexOf(chip)) });
     nodes.chips.push(chip);
     box.append(chip);
   }
-  hands.chips = nodes.chips;
-  hands.picked = clamp(hands.picked, 0, Math.max(count - 1, 0));
+  own.chips = nodes.chips;
+  own.picked = clamp(own.picked, 0, Math.max(count - 1, 0));
   nodes.chips.forEach((chip, i) => {
-    const now = i === hands.picked, answer = young(words[i]) ? `→ ${signed(answers[i])}` : "";
-    chip.replaceChildren(element("b", { style: `font-weight:${young(words[i]) ? 700 : 400}` }, hands.word(words[i])),
+    const now = i === own.picked, answer = young(words[i]) ? `→ ${signed(answers[i])}` : "";
+    chip.replaceChildren(element("b", { style: `font-weight:${young(words[i]) ? 700 : 400}` }, own.word(words[i])),
       ...(answer ? [element("br"), answer] : []));
     chip.style.top = `${TOP + i * ROW + 3}px`;
     chip.style.boxShadow = now ? "0 0 0 2px var(--blue)" : "";
-    put(chip, { "aria-label": `${i + 1}: ${hands.word(words[i])}${young(words[i]) ? `, ${answer}` : ""}`, "aria-pressed": now });
+    put(chip, { "aria-label": `${i + 1}: ${own.word(words[i])}${young(words[i]) ? `, ${answer}` : ""}`, "aria-pressed": now });
   });
   root.replaceChildren();
   const text = (x, y, content, style = "", anchor = "start", to = root) => {
     svg("text", { x, y, "text-anchor": anchor, style }, to).textContent = content;
   };
   [[0.17, "asks", "middle"], [0.52, "looked", "start"], [0.99, "value", "end"]].forEach(([x, word, anchor]) =>
-    text(x * width, 14, hands.text(word), "font-size:11px", anchor));
+    text(x * width, 14, own.text(word), "font-size:11px", anchor));
   for (let i = 0; i < count; i++) for (let j = 0; j < count; j++) {
-    const now = i === hands.picked, a = weights[i][j];
+    const now = i === own.picked, a = weights[i][j];
     if (a < 0.02 && !now) continue;
     svg("path", {
       d: `M${0.335 * width + 2} ${middle(i)}L${0.5 * width} ${middle(j)}`, "stroke-width": Math.max(14 * a, 0.5),
@@ -102,8 +102,8 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
     }, root);
   }
   words.forEach((word, j) => {
-    const a = weights[hands.picked][j], v = values.values[word], y = middle(j) + 4;
-    text(0.52 * width, y, hands.word(word), `font-weight:${a > 0.3 ? 700 : 400}`);
+    const a = weights[own.picked][j], v = values.values[word], y = middle(j) + 4;
+    text(0.52 * width, y, own.word(word), `font-weight:${a > 0.3 ? 700 : 400}`);
     text(0.8 * width, y, share(a), "fill:color-mix(in srgb,var(--blue) 75%,currentColor);font-weight:700", "end");
     text(0.99 * width, y, `× ${signed(v)}`, "", "end");
   });
@@ -111,9 +111,9 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
   to.replaceChildren();
   words.forEach((word, i) => {
     const y = edge + i * high, size = "font-size:11px", pale = young(word) ? 1 : 0.5;
-    text(edge - 4, y + high / 2 + 4, hands.word(word), size, "end", to);
+    text(edge - 4, y + high / 2 + 4, own.word(word), size, "end", to);
     svg("text", { transform: `translate(${edge + (i + 0.5) * wide + 3} ${edge - 5})rotate(-60)`, style: size }, to)
-      .textContent = hands.word(word);
+      .textContent = own.word(word);
     weights[i].forEach((a, j) => {
       const x = edge + j * wide, ink = a * pale > 0.55 ? "#fff" : "currentColor";
       svg("rect", { x, y, width: wide - 1, height: high - 1, style: `fill:var(--blue);fill-opacity:${0.04 + 0.9 * a * pale}` }, to);
@@ -121,20 +121,20 @@ function draw({ words: panel, weights: grid }, { values }, { words, weights, ans
     });
   });
   if (count) svg("rect", {
-    x: edge - 1, y: edge + hands.picked * high - 1, width: count * wide + 1, height: high + 1,
+    x: edge - 1, y: edge + own.picked * high - 1, width: count * wide + 1, height: high + 1,
     style: "fill:none;stroke:currentColor;stroke-width:2",
   }, to);
 }
 
 // ---- the words
 
-function describe({ values }, { words, weights, answers, entropy: mean }, hands) {
+function describe({ values }, { words, weights, answers, entropy: mean }, own) {
   const told = [];
-  if (hands.unknown.length) told.push(["unknown words", { unknown: hands.unknown.join(", ") }]);
-  const i = hands.picked, row = weights[i];
+  if (own.unknown.length) told.push(["unknown words", { unknown: own.unknown.join(", ") }]);
+  const i = own.picked, row = weights[i];
   if (!row) return told;
   const most = row.indexOf(Math.max(...row)), answer = answers[i];
-  const list = (j) => hands.word(words[j]);
+  const list = (j) => own.word(words[j]);
   told.push(["looks", { word: list(i), share: share(row[most]).replace(/^\./, "0."), most: list(most), place: most + 1 }]);
   if (young(words[i]))
     told.push([answer > 0.5 ? "mother" : answer < -0.5 ? "father" : "neither", { answer: signed(answer) }]);
@@ -146,37 +146,32 @@ function describe({ values }, { words, weights, answers, entropy: mean }, hands)
 
 export default {
   render({ model, el }) {
-    const hands = { picked: 0, unknown: [], chips: [] };
-    const input = (name) => el.querySelector(`input[id$="-${name}"]`);
-    const tell = (name, ...events) => events.forEach((event) => input(name).dispatchEvent(new Event(event)));
+    const own = Object.assign(hands(el, 0), { unknown: [], chips: [] }), { input, set, tell } = own;
     const now = () => sentence(Object.fromEntries(NAMES.map((name) => [name, input(name).valueAsNumber])));
     const write = (words, done = true) => {
-      NAMES.forEach((name, i) => {
-        input(name).value = i < words.length ? words[i] + 1 : 0;
-        tell(name, "input");
-      });
+      NAMES.forEach((name, i) => set(name, i < words.length ? words[i] + 1 : 0));
       if (done) tell(NAMES[0], "change");
     };
     const spot = (event) => `${event.clientX} ${event.clientY}`;
-    const pick = (i) => { hands.picked = i; hands.redraw(); };
+    const pick = (i) => { own.picked = i; own.redraw(); };
     const move = (from, to, done) => {
       const words = now(), goal = clamp(to, 0, words.length - 1);
       if (goal === from) return;
-      for (const list of [words, hands.chips]) list.splice(goal, 0, ...list.splice(from, 1));
-      hands.picked = goal;
+      for (const list of [words, own.chips]) list.splice(goal, 0, ...list.splice(from, 1));
+      own.picked = goal;
       write(words, done);
     };
     const settle = (chip) => {  // the order of the nodes is that of the words, for who goes through them by keyboard
-      chip.parentNode.append(...hands.chips);
+      chip.parentNode.append(...own.chips);
       chip.focus({ preventScroll: true });
     };
-    hands.of = (at) => {
+    own.of = (at) => {
       let top = null;
       return {
         onfocus: () => pick(at()),
         onpointerenter: (event) => {  // not where a word comes to lie below a pointer at rest
-          if (event.pointerType === "mouse" && !event.buttons && spot(event) !== hands.spot) pick(at());
-          hands.spot = spot(event);
+          if (event.pointerType === "mouse" && !event.buttons && spot(event) !== own.spot) pick(at());
+          own.spot = spot(event);
         },
         onpointerdown: (event) => {
           if (event.button) return;
@@ -185,7 +180,7 @@ export default {
           pick(at());
         },
         onpointermove: (event) => {
-          hands.spot = spot(event);
+          own.spot = spot(event);
           if (top !== null) move(at(), Math.floor((event.clientY - top) / ROW), false);
         },
         onlostpointercapture: (event) => { top = null; settle(event.currentTarget); tell(NAMES[0], "change"); },
@@ -198,7 +193,7 @@ export default {
             if (words.length < 2) return;
             words.splice(i, 1);
             write(words);
-            hands.chips[Math.min(i, words.length - 1)].focus({ preventScroll: true });
+            own.chips[Math.min(i, words.length - 1)].focus({ preventScroll: true });
           }
         },
       };
@@ -206,19 +201,19 @@ export default {
     return live({ model, el }, {
       panels: [{ name: "words", ratio: 1.2 }, { name: "weights", small: true, ratio: 0.95 }],
       shown: () => ["scaled"],
-      draw: (panels, state, found) => draw(panels, state, found, hands),
+      draw: (panels, state, found) => draw(panels, state, found, own),
       facts,
-      describe: (state, found) => describe(state, found, hands),
+      describe: (state, found) => describe(state, found, own),
       legend: ({ redraw, text }) => {
         const names = Array.from({ length: WORDS }, (_, i) => text(`t${i}`));
-        Object.assign(hands, { redraw, text, word: (i) => names[i] });
+        Object.assign(own, { redraw, text, word: (i) => names[i] });
         const field = element("input", {
           type: "text", "aria-label": text("type"), placeholder: text("type"), autocomplete: "off",
           style: "flex:1 1 14rem;min-height:2.25rem;font:inherit;padding:.2rem .6rem;color:inherit;background:var(--dln-paper);"
             + "border:1px solid var(--rule);border-radius:6px",
           onchange: () => {
             const [words, unknown] = parse(field.value, names);
-            hands.unknown = unknown;
+            own.unknown = unknown;
             if (words.length) write(words.slice(0, MOST));
             else redraw();
           },
@@ -228,11 +223,11 @@ export default {
           onchange: () => {
             const words = [...now(), Number(menu.value)];
             menu.value = "";
-            if (words.length <= MOST) { hands.picked = words.length - 1; write(words); }
+            if (words.length <= MOST) { own.picked = words.length - 1; write(words); }
           },
         }, element("option", { value: "" }, text("add")), ...names.map((name, i) => element("option", { value: i }, name)));
         const remove = element("button", {
-          type: "button", onclick: () => { if (now().length > 1) write(now().filter((_, i) => i !== hands.picked)); },
+          type: "button", onclick: () => { if (now().length > 1) write(now().filter((_, i) => i !== own.picked)); },
         }, text("remove"));
         return element("div", { class: "row" }, field, menu, remove);
       },

@@ -1,5 +1,5 @@
 // A batch of four numbers: each is dragged, all outputs and all gradients move.
-import { element, live, number, put, stroke, svg } from "./live.js";
+import { element, hands, live, number, put, stroke, svg } from "./live.js";
 
 // ---- the mathematics
 
@@ -42,17 +42,14 @@ function facts(values) {
   return { x, made, grads, one, two, largest: Math.max(...made.hats) };
 }
 
-function build({ svg: root, box, nodes }, hands) {
+function build({ svg: root, box, nodes }, own) {
   const text = (style = "", anchor = "middle") => svg("text", { "text-anchor": anchor, style }, root);
   nodes.band = svg("rect", { style: "fill:var(--sky);opacity:.25" }, root);
   nodes.axes = stroke(root, "stroke:currentColor;stroke-opacity:.35");
   nodes.middle = stroke(root, "stroke:var(--blue);stroke-width:2;stroke-dasharray:5 4");
   nodes.heads = [text(), text()];
   nodes.rows = NAMES.map((name) => {
-    const value = element("div", {
-      role: "slider", tabindex: 0, "aria-label": hands.text(name), "aria-valuemin": 0, "aria-valuemax": TOP,
-      style: CHIP, ...hands.of(name),
-    });
+    const value = element("div", { style: CHIP, ...own.of(name) });
     box.append(value);
     return {
       name, value, was: svg("circle", { r: 6, style: "fill:none;stroke:var(--gray)" }, root),
@@ -63,10 +60,10 @@ function build({ svg: root, box, nodes }, hands) {
   });
 }
 
-function draw({ batch: panel }, { values, before }, { made, grads, one }, hands) {
+function draw({ batch: panel }, { values, before }, { made, grads, one }, own) {
   const { width, height, box, nodes } = panel, narrow = width < 500;
   box.style.setProperty("--ratio", narrow ? 1.15 : 1.9);
-  if (!nodes.rows) build(panel, hands);
+  if (!nodes.rows) build(panel, own);
   const w = (share) => share * width, h = (share) => share * height, foot = h(0.93);
   const wall = (x, top = h(0.12)) => `M${x} ${top}V${foot}`, old = before ? forward(batch(before), EPS).hats : null;
   const inside = (x) => Math.min(Math.max(x, 0), TOP), ends = [-1, 1].map((sign) => w(LEFT(inside(made.mean + sign * made.s))));
@@ -84,7 +81,7 @@ function draw({ batch: panel }, { values, before }, { made, grads, one }, hands)
     const y = h(ROW(i)), x = w(LEFT(values[name])), at = w(RIGHT(made.hats[i]));
     Object.assign(value.style, { left: `${x}px`, top: `${y}px`, fontSize: narrow ? "12px" : "14px" });
     value.textContent = short(values[name]);
-    value.style.borderWidth = name === hands.picked ? "3px" : "2px";
+    value.style.borderWidth = name === own.picked ? "3px" : "2px";
     put(value, { "aria-valuenow": values[name], "aria-valuetext": `${short(values[name])}, x̂ = ${short(made.hats[i])}, ∂L/∂x = ${short(grads[i])}` });
     put(dot, { cx: at, cy: y });
     put(was, { cx: old ? w(RIGHT(old[i])) : at, cy: y, visibility: old ? "visible" : "hidden" });
@@ -110,40 +107,17 @@ function describe({ values }, { x, made, grads, one, two }) {
 
 export default {
   render({ model, el }) {
-    const hands = { picked: "x1" }, input = (name) => el.querySelector(`input[id$="-${name}"]`);
-    const tell = (name, ...events) => events.forEach((event) => input(name).dispatchEvent(new Event(event)));
-    const set = (name, value) => { input(name).value = value; tell(name, "input"); };
-    hands.of = (name) => {
-      let start = null;
-      return {
-        onfocus: () => { hands.picked = name; hands.redraw(); },
-        onpointerdown: (event) => {
-          if (event.button) return;
-          event.target.setPointerCapture(event.pointerId);
-          event.target.focus({ preventScroll: true });
-          const width = event.target.parentNode.getBoundingClientRect().width;
-          start = [event.clientX, input(name).valueAsNumber, TOP / (0.44 * width)];
-          tell(name, "pointerdown");
-        },
-        onpointermove: (event) => { if (start) set(name, start[1] + (event.clientX - start[0]) * start[2]); },
-        onlostpointercapture: () => { start = null; tell(name, "pointerup", "change"); },
-        onkeydown: (event) => {
-          const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10 }[event.key];
-          const end = { Home: 0, End: TOP }[event.key];
-          if (!way && end === undefined) return;
-          event.preventDefault();
-          set(name, end ?? input(name).valueAsNumber + way * (event.shiftKey ? 0.1 : 0.5));
-          tell(name, "change");
-        },
-      };
-    };
+    const own = hands(el, "x1", {
+      by: 0.5, fine: 0.1,
+      along: (event, node) => event.clientX * TOP / (0.44 * node.parentNode.getBoundingClientRect().width),
+    });
     return live({ model, el }, {
       panels: [{ name: "batch", ratio: 1.9 }],
-      shown: () => [hands.picked, "asked", "far"],
-      draw: (panels, state, found) => draw(panels, state, found, hands),
+      shown: () => [own.picked, "asked", "far"],
+      draw: (panels, state, found) => draw(panels, state, found, own),
       facts,
       describe,
-      legend: (given) => { Object.assign(hands, given); return element("div"); },
+      legend: (given) => { Object.assign(own, given); return element("div"); },
     });
   },
 };

@@ -1,5 +1,5 @@
 // A network of two inputs, two hidden units and one output: values run forward, gradients run back.
-import { element, live, number, put, svg } from "./live.js";
+import { element, hands, live, number, put, svg } from "./live.js";
 
 // ---- the mathematics
 
@@ -49,7 +49,7 @@ const LINES = [
   ["h2", "y", "x1 x2 w21 w22 b2 v2", 2, 5], ["c", "y", "c", 2, 5],
   ["y", "L", "x1 x2 w11 w12 w21 w22 b1 b2 v1 v2 c", 3, 4], ["t", "L", "t", 3, 4],
 ];
-const RATE = 0.02, REACH = 3;
+const RATE = 0.02;
 const CHIP = "position:absolute;transform:translate(-50%,-50%);padding:1px 4px;border:1px solid var(--rule);border-radius:7px;"
   + "background:var(--dln-paper);line-height:1.3;text-align:center;white-space:nowrap;touch-action:none;"
   + "cursor:ew-resize;user-select:none;-webkit-user-select:none;font-variant-numeric:tabular-nums";
@@ -58,7 +58,7 @@ const INK = "color-mix(in srgb,var(--vermilion) 72%,currentColor)", GRADIENT = `
 const short = (x) => number(Number(x.toFixed(2)), 4);
 const sub = (text) => text.replace(/([a-z])(\d+)/g, (_, letter, digits) => letter + [...digits].map((digit) => "₀₁₂"[digit]).join(""));
 
-function build({ svg: root, box, nodes }, hands) {
+function build({ svg: root, box, nodes }, own) {
   nodes.lines = LINES.map(() => svg("path", { style: "stroke:currentColor;fill:none" }, root));
   nodes.dots = LINES.map(() => svg("circle", { r: 5 }, root));
   nodes.boxes = ["z1", "z2", "y", "L"].map((name) => [name, svg("rect", {
@@ -68,10 +68,7 @@ function build({ svg: root, box, nodes }, hands) {
     svg("text", { "text-anchor": "middle", style }, root))]);
   nodes.chips = GIVEN.map((name) => {
     const [, , , last] = PLACES[name], value = element("div"), slope = element("div", { style: GRADIENT });
-    const chip = element("div", {
-      role: "slider", tabindex: 0, "aria-label": hands.text(name), "aria-valuemin": -REACH, "aria-valuemax": REACH,
-      style: CHIP, ...hands.of(name),
-    }, value, slope);
+    const chip = element("div", { style: CHIP, ...own.of(name) }, value, slope);
     chip.style.left = `${100 * PLACES[name][0]}%`;
     chip.style.top = `${100 * PLACES[name][1]}%`;
     box.append(chip);
@@ -79,15 +76,15 @@ function build({ svg: root, box, nodes }, hands) {
   });
 }
 
-function draw({ graph: panel }, { values, before, step }, { made, grads }, hands) {
+function draw({ graph: panel }, { values, before, step }, { made, grads }, own) {
   const { width, height, box, nodes } = panel, narrow = width < 560;
   box.style.setProperty("--ratio", narrow ? 1 : 1.9);
-  if (!nodes.lines) build(panel, hands);
+  if (!nodes.lines) build(panel, own);
   const now = { ...values, ...made }, then = before ?? values, madeThen = forward(then);
   const old = { ...then, ...madeThen }, gradsThen = backward(then, madeThen);
   const at = (name) => [PLACES[name][0] * width, PLACES[name][1] * height];
   LINES.forEach(([from, to, on, ahead, back], i) => {
-    const [x, y] = at(from), [u, v] = at(to), way = on.split(" ").includes(hands.picked);
+    const [x, y] = at(from), [u, v] = at(to), way = on.split(" ").includes(own.picked);
     put(nodes.lines[i], { d: `M${x} ${y}L${u} ${v}`, "stroke-width": way ? 4 : 1.3, "stroke-opacity": way ? 0.75 : 0.4 });
     const done = step - ahead, undone = step - back, running = done > 0 && done < 1 ? done : undone > 0 && undone < 1 ? 1 - undone : -1;
     put(nodes.dots[i], {
@@ -119,7 +116,7 @@ function draw({ graph: panel }, { values, before, step }, { made, grads }, hands
     value.style.fontWeight = weight(now[name], old[name]);
     slope.style.fontWeight = weight(grads[name], gradsThen[name]);
     chip.style.fontSize = narrow ? "11px" : "13px";
-    chip.style.borderColor = name === hands.picked ? "currentColor" : "";
+    chip.style.borderColor = name === own.picked ? "currentColor" : "";
     put(chip, { "aria-valuenow": values[name], "aria-valuetext": `${short(values[name])}, ∂L/∂${sub(name)} = ${short(grads[name])}` });
   }
 }
@@ -149,50 +146,23 @@ function describe({ values, step, steps }, { made, grads, off }, picked) {
 
 export default {
   render({ model, el }) {
-    const hands = { picked: "w11" }, input = (name) => el.querySelector(`input[id$="-${name}"]`);
-    const tell = (name, ...events) => events.forEach((event) => input(name).dispatchEvent(new Event(event)));
-    const set = (name, value) => { input(name).value = value; tell(name, "input"); };
-    const pick = (name) => { hands.picked = name; hands.redraw(); };
-    hands.of = (name) => {
-      let start = null;
-      return {
-        onfocus: () => pick(name),
-        onpointerdown: (event) => {
-          if (event.button) return;
-          const chip = event.target.closest("[role]");
-          chip.setPointerCapture(event.pointerId);
-          chip.focus({ preventScroll: true });  // a finger that drags does not do so by itself
-          start = [event.clientX - event.clientY, input(name).valueAsNumber];
-          tell(name, "pointerdown");
-        },
-        onpointermove: (event) => { if (start) set(name, start[1] + (event.clientX - event.clientY - start[0]) / 60); },
-        onlostpointercapture: () => { start = null; tell(name, "pointerup", "change"); },
-        onkeydown: (event) => {
-          const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10 }[event.key];
-          const end = { Home: -REACH, End: REACH }[event.key];
-          if (!way && end === undefined) return;
-          event.preventDefault();
-          set(name, end ?? input(name).valueAsNumber + way * (event.shiftKey ? 0.01 : 0.1));
-          tell(name, "change");
-        },
-      };
-    };
+    const own = hands(el, "w11", { by: 0.1, fine: 0.01, along: (event) => (event.clientX - event.clientY) / 60 });
     const descend = () => {
-      const grads = hands.grads;
-      tell(WEIGHTS[0], "pointerdown");  // all nine move as one, so what stood there before is that of all
-      for (const name of WEIGHTS) set(name, input(name).valueAsNumber - RATE * grads[name]);
-      tell(WEIGHTS[0], "pointerup", "change");
+      const grads = own.grads;
+      own.tell(WEIGHTS[0], "pointerdown");  // all nine move as one, so what stood there before is that of all
+      for (const name of WEIGHTS) own.set(name, own.input(name).valueAsNumber - RATE * grads[name]);
+      own.tell(WEIGHTS[0], "pointerup", "change");
     };
     return live({ model, el }, {
       panels: [{ name: "graph", ratio: 1.9 }],
       steps: () => 8,
       seconds: 10,
-      shown: () => [hands.picked],
-      draw: (panels, state, found) => draw(panels, state, found, hands),
-      facts: (values) => { const found = facts(values); hands.grads = found.grads; return found; },
-      describe: (state, found) => describe(state, found, hands.picked),
+      shown: () => [own.picked],
+      draw: (panels, state, found) => draw(panels, state, found, own),
+      facts: (values) => { const found = facts(values); own.grads = found.grads; return found; },
+      describe: (state, found) => describe(state, found, own.picked),
       legend: ({ redraw, text }) => {
-        Object.assign(hands, { redraw, text });
+        Object.assign(own, { redraw, text });
         return element("div", { class: "row" }, element("button", { type: "button", onclick: descend }, text("descend")));
       },
     });

@@ -164,6 +164,48 @@ export const holds = (goal, facts) => Object.entries(goal).every(([name, wanted]
     ? facts[name] >= (wanted[0] ?? -Infinity) && facts[name] <= (wanted[1] ?? Infinity)
     : facts[name] === wanted);
 
+// ---- numbers in the drawing
+
+/**
+ * The hands of numbers that stand in the drawing itself. The element that shows control `name` takes what `of(name)`
+ * gives: it is a slider that focus picks, a pointer drags, and keys move, by `by` or, with Shift, by `fine`.
+ * `along(event, node)` is where a pointer stands, in units of the value. `set` moves the control, which may be hidden,
+ * as its own slider would, and `tell` sends it events; `live` gives `text`, `redraw` and `commit` by way of `legend`.
+ */
+export function hands(el, picked, { by, fine, along } = {}) {
+  const own = { picked };
+  own.input = (name) => el.querySelector(`input[id$="-${name}"]`);
+  own.tell = (name, ...events) => events.forEach((event) => own.input(name).dispatchEvent(new Event(event)));
+  own.set = (name, value) => { own.input(name).value = value; own.tell(name, "input"); };
+  own.of = (name) => {
+    const { min, max } = own.input(name);
+    let start = null;
+    return {
+      role: "slider", tabindex: 0, "aria-label": own.text(name), "aria-valuemin": min, "aria-valuemax": max,
+      onfocus: () => { own.picked = name; own.redraw(); },
+      onpointerdown: (event) => {
+        if (event.button) return;
+        const node = event.currentTarget;
+        node.setPointerCapture(event.pointerId);
+        node.focus({ preventScroll: true });  // a finger that drags does not do so by itself
+        start = own.input(name).valueAsNumber - along(event, node);
+        own.tell(name, "pointerdown");
+      },
+      onpointermove: (event) => { if (start !== null) own.set(name, start + along(event, event.currentTarget)); },
+      onlostpointercapture: () => { start = null; own.tell(name, "pointerup", "change"); },
+      onkeydown: (event) => {
+        const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageUp: 10, PageDown: -10 }[event.key];
+        const end = { Home: min, End: max }[event.key];
+        if (!way && end === undefined) return;
+        event.preventDefault();
+        own.set(name, end ?? own.input(name).valueAsNumber + way * (event.shiftKey ? fine : by));
+        own.tell(name, "change");
+      },
+    };
+  };
+  return own;
+}
+
 // ---- the figure
 
 /**
