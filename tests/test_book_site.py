@@ -583,6 +583,43 @@ def test_switch_is_remembered(reader, browser, address):
     wait_until(lambda: browser.current_url == f"{address}zh/index.html", "the remembered edition")
 
 
+@pytest.mark.parametrize("page", [*CHAPTERS, "index"])
+def test_places_are_the_same_in_both_editions(site, page):
+    found = [
+        [re.findall(pattern, (site / code / f"{page}.html").read_text("utf-8")) for code in LANGUAGES]
+        for pattern in (r'<section[^>]* id="([^"]*)"', r'<div class="dln-at" id="(at-\d+)">')
+    ]
+    for english, chinese in found:
+        assert english == chinese
+        assert len(english) == len(set(english)) > 4
+        assert all(re.fullmatch(r"[a-z][a-z0-9-]*", name) for name in english)
+
+
+@pytest.mark.parametrize(("page", "size"), [("training/networks", DESKTOP), ("index", PHONE)])
+def test_the_switch_leads_to_what_is_read_at_every_section(browser, address, page, size):
+    resize(browser, size)
+    browser.get(f"{address}en/{page}.html")
+    names = browser.execute_script("return [...document.querySelectorAll('main section')].map((one) => one.id)")
+    for number, name in enumerate(names[2:-1]):  # further down than a third of a screen, and not at the very end
+        switches_at(browser, name, f"{address}{['zh', 'en'][number % 2]}/{page}.html#")
+
+
+def switches_at(browser, name, goal):
+    """Scroll to a section, switch the language: the section stands where it stood."""
+    settled = "return !window.MathJax || MathJax.startup.promise.then(() => true)"
+    height = f"return document.getElementById('{name}').getBoundingClientRect().top"
+    wait_until(lambda: browser.execute_script(settled), "formulas")
+    browser.execute_script(
+        f"const place = document.getElementById('{name}').getBoundingClientRect();"
+        "scrollTo({ top: place.top + scrollY - 150, behavior: 'instant' })"
+    )
+    before = browser.execute_script(height)
+    browser.execute_script("document.querySelector('.languages a').click()")
+    wait_until(lambda: goal in browser.current_url, f"{name} in the other edition")
+    wait_until(lambda: browser.execute_script(settled), "formulas")
+    wait_until(lambda: abs(browser.execute_script(height) - before) < 4, f"{name} where it stood")
+
+
 def test_entrance_offers_both_without_scripts(reader, browser, address, site):
     assert reader("en-GB", path="index.html?choose") == "index.html?choose"
     links = browser.execute_script("return [...document.querySelectorAll('a')].map((a) => a.href)")

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import folds
+import places
 from docutils import nodes
 from editions import LANGUAGES, STRINGS, checks, edition_of, pick
 from myst_nb.sphinx_ import HideCodeCellNode
@@ -33,7 +34,7 @@ MATHJAX_PARTS = [
 def configure(app, config):
     r"""Choose the language wherever the configuration or the contents name both."""
     lang = edition_of(config.language)
-    config.nb_custom_formats = {".ipynb": ["bilingual.read_notebook", {"lang": lang}]}
+    config.nb_custom_formats = {".ipynb": ["places.read_page", {"lang": lang}]}
     for name in ("html_title", "author", "copyright"):
         config[name] = pick(config[name], lang)
     for kind in ("show", "hide"):  # the bare kind of content; visit_fold puts it into words
@@ -200,6 +201,7 @@ def setup(app):
     app.add_search_language(Chinese)
     app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
     folds.setup(app)
+    places.setup(app)
     app.connect("source-read", give_record)
     app.connect("config-inited", configure, priority=901)  # after sphinx_external_toc
     app.connect("doctree-resolved", keep_punctuation)

@@ -21,12 +21,29 @@
   night.addEventListener("change", show);
   show();
 
-  // The language switch keeps the place on the page, and the entrance remembers the choice.
+  // The language switch leads to the paragraph being read, at the same height, and the entrance remembers the choice.
+  const recall = (key, value) => { try { return value ? sessionStorage.setItem(key, value) : sessionStorage.getItem(key); } catch {} };
+  const topOf = (place) => place.getBoundingClientRect().top;
+  const reading = () => all("article section[id], article .dln-at")
+    .filter((place) => topOf(place) < innerHeight / 3 && !place.closest("details:not([open])")).pop();
   all("[data-edition]").forEach((link) => link.addEventListener("click", () => {
     remember("dlnotes-edition", link.dataset.edition);
+    const place = scrollY > innerHeight / 3 && !location.hash.includes("?") && reading();
     link.search = location.search;
-    link.hash = location.hash;
+    link.hash = place ? place.id : location.hash;
+    if (place) recall("dlnotes-place", JSON.stringify({ hash: link.hash, top: topOf(place) }));
   }));
+  const come = () => {  // as long as formulas arrive and the reader has not moved on
+    const { hash, top } = JSON.parse(recall("dlnotes-place") || "{}");
+    const place = hash && hash === location.hash && document.getElementById(hash.slice(1));
+    try { sessionStorage.removeItem("dlnotes-place"); } catch {}
+    if (!place) return;
+    const settle = () => scrollBy({ top: topOf(place) - top, behavior: "instant" });
+    const watch = new ResizeObserver(settle), leave = () => watch.disconnect();
+    watch.observe(document.querySelector("article"));
+    ["wheel", "touchstart", "keydown", "pointerdown"].forEach((event) => addEventListener(event, leave, { once: true }));
+    setTimeout(leave, 10000);
+  };
 
   // Chapters on a phone.
   const menu = document.querySelector(".menu");
@@ -80,6 +97,7 @@
   };
   addEventListener("hashchange", unfold);
   unfold();
+  come();
 
   // Questions: once the answer is open, say in words whether the choice was right, and which one is.
   all(".dln-question[data-right]").forEach((question) => {
