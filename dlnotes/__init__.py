@@ -12,6 +12,7 @@ Networks:
 
 - ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
 - ``attention``: the formula, masks, grouped heads; ``multihead``: several heads, as torch's module of the name.
+- ``transformer``: encoder, decoder and both, as torch's; ``cache``: what decoding remembers.
 - ``positions``: where a word stands, sinusoidal, learned, rotary.
 
 Training:
@@ -36,8 +37,9 @@ Figures:
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
-``normalizing`` (the norms'); ``objective`` (the landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``,
-``rules``, ``mistakes``, ``averaged_mistakes`` (the check's); ``arguments`` (everyone's).
+``normalizing`` (the norms'); ``transforming`` (the Transformer's); ``objective`` (the landscape's); ``judging``,
+``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``, ``averaged_mistakes`` (the check's); ``arguments``
+(everyone's).
 """
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from dlnotes.arguments import check_below_one, check_whole
 from dlnotes.attention import attend, causal_mask, combine_masks
+from dlnotes.cache import KeyValues
 
 
 class MultiHeadAttention(nn.Module):
@@ -117,7 +118,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None,
         need_weights: bool = True, attn_mask: Tensor | None = None, average_attn_weights: bool = True,
-        is_causal: bool = False,
+        is_causal: bool = False, *, cache: KeyValues | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         r"""Look at the keys and return what was found, and the weights if they are needed.
 
@@ -132,6 +133,8 @@ class MultiHeadAttention(nn.Module):
             attn_mask: (L, S), or for each sentence's heads (N · num_heads, L, S). Boolean: True hides; floating: added.
             average_attn_weights: the weights' mean over the heads, default True.
             is_causal: whether to hide what comes later, default False.
+            cache: keys and values of earlier calls, which come before these and are kept with them; the masks are
+                then over all. A filled cache that is ``fixed`` stands in place of key and value. Default None.
 
         Returns:
             The output, of query's shape, and the weights (after dropout in training), of shape (N, L, S) or
@@ -141,9 +144,19 @@ class MultiHeadAttention(nn.Module):
             ValueError: shapes that do not fit.
             TypeError: a mask that is neither boolean nor floating.
         """
-        self._check(query, key, value)
-        q, k, v = (self._split(x) for x in self._project(query, key, value))  # (N, heads, length, head_dim)
-        mask = self._mask(q, k, key_padding_mask, attn_mask, batched=query.dim() == 3)
+        if cache is not None and cache.key is not None and cache.value is not None and cache.complete:
+            self._check(query)
+            q, k, v = self._split(self._project(query)[0]), cache.key, cache.value
+        else:
+            self._check(query, key, value)
+            q, k, v = (self._split(x) for x in self._project(query, key, value))  # (N, heads, length, head_dim)
+        before = 0 if cache is None or cache.complete else len(cache)
+        mask = self._mask(q, k.shape[2] + before, key_padding_mask, attn_mask, batched=query.dim() == 3)
+        if cache is not None:
+            if cache.complete and k.shape[0] != q.shape[0]:
+                raise ValueError(f"query must have the cache's sentences, {k.shape[0]}, got {q.shape[0]}")
+            k, v = (k, v) if cache.complete else cache.extend(k, v)
+        is_causal = is_causal and q.shape[2] != 1  # a single query is the last, which sees all
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
                 torch.cat([x, self._split(extra).expand(x.shape[0], -1, -1, -1)], dim=2)
@@ -167,29 +180,33 @@ class MultiHeadAttention(nn.Module):
         weights = weights.mean(dim=1) if average_attn_weights else weights
         return self.out_proj(self._join(found, query)), weights if query.dim() == 3 else weights[0]
 
-    def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+    def _check(self, query: Tensor, *key_and_value: Tensor) -> None:
         rest = "width" if query.dim() == 2 else "length, width" if self.batch_first else "batch, width"
         first = "batch" if query.dim() != 2 and self.batch_first else "length"
         widths = {"query": self.embed_dim, "key": self.kdim, "value": self.vdim}
-        for (name, width), x in zip(widths.items(), (query, key, value), strict=True):
+        for (name, width), x in zip(widths.items(), (query, *key_and_value), strict=False):
             if x.is_nested:
                 raise TypeError(f"{name} must be a plain tensor, got a nested one")
             if x.dim() not in (2, 3) or x.dim() != query.dim() or x.shape[-1] != width:
                 raise ValueError(f"{name} must have the shape ({first}, {rest} {width}), got {tuple(x.shape)}")
+        if not key_and_value:
+            return
+        key, value = key_and_value
         if value.shape[:-1] != key.shape[:-1]:
             raise ValueError(f"value must have a row for each of key's {tuple(key.shape)}, got {tuple(value.shape)}")
         sentences = 0 if self.batch_first else 1
         if query.dim() == 3 and key.shape[sentences] != query.shape[sentences]:
             raise ValueError(f"key must have query's batch, {tuple(query.shape)}, got {tuple(key.shape)}")
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+    def _project(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Query, key and value, or the query alone."""
         packed, bias = self.in_proj_weight, self.in_proj_bias
-        if packed is not None and query is key and key is value:
-            return F.linear(query, packed, bias).split(self.widths, dim=-1)
+        if packed is not None and len(inputs) == 3 and inputs[0] is inputs[1] and inputs[1] is inputs[2]:
+            return F.linear(inputs[0], packed, bias).split(self.widths, dim=-1)
         own = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         weights = own if packed is None else packed.split(self.widths)
         biases = (None, None, None) if bias is None else bias.split(self.widths)
-        return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        return tuple(F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=False))
 
     def _split(self, x: Tensor) -> Tensor:
         """The heads of a projection, as views: (N, heads, length, head_dim); of a single sentence N is 1."""
@@ -205,10 +222,10 @@ class MultiHeadAttention(nn.Module):
         return (found.transpose(1, 2) if self.batch_first else found.permute(2, 0, 1, 3)).flatten(-2)
 
     def _mask(
-        self, q: Tensor, k: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None, batched: bool
+        self, q: Tensor, keys: int, key_padding_mask: Tensor | None, attn_mask: Tensor | None, batched: bool
     ) -> Tensor | None:
         """Torch's two masks as one of ours, where True means: may look."""
-        batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
+        batch, queries = q.shape[0], q.shape[2]
         padding, mask = None, None
         if key_padding_mask is not None:
             padding = _seen("key_padding_mask", key_padding_mask, (batch, keys) if batched else (keys,))
