@@ -13,6 +13,7 @@ Networks:
 - ``norms``: batch, layer, instance, group and RMS norm. ``moments``: the one formula that they share.
 - ``attention``: the formula, masks, grouped heads; ``multihead``: several heads, as torch's module of the name.
 - ``transformer``: encoder, decoder and both, as torch's; ``cache``: what decoding remembers.
+- ``seq2seq``: a Transformer from tokens to tokens. ``counting``: what one costs, by formula.
 - ``positions``: where a word stands, sinusoidal, learned, rotary.
 
 Training:

@@ -44,6 +44,7 @@ ALLOWED = {
     "check": (set(), {"judging", "rules"}),
     "checkpoint": (set(), {"archive", "files"}),
     "comparing": (set(), {"arguments", "checkpoint", "hooks"}),
+    "counting": (set(), {"arguments"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "diagnosis": ({"numpy"}, {"mistakes", "rules", "trials"}),
     "evaluation": (set(), {"averaging", "batches", "modes", "pretrained", "protocol"}),
@@ -81,6 +82,7 @@ ALLOWED = {
         {"comparing", "evaluation", "hooks", "interrupts", "memory", "modes"}
         | {"protocol", "randomness", "resuming", "settings", "step", "validation"},
     ),
+    "seq2seq": ({"jaxtyping"}, {"arguments", "cache", "positions", "transformer", "transforming"}),
     "saving": (set(), {"arguments", "checkpoint", "files", "hooks", "resuming"}),
     "settings": (set(), {"comparing", "hooks", "memory"}),
     "step": (set(), {"arguments", "batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
