@@ -16,6 +16,10 @@ Networks:
 - ``seq2seq``: a Transformer from tokens to tokens. ``counting``: what one costs, by formula.
 - ``positions``: where a word stands, sinusoidal, learned, rotary.
 
+Translation:
+
+- ``text``: tokens and vocabularies. ``buckets``: batches of sentences of like length.
+
 Training:
 
 - ``step``: one update of supervised training; ``protocol``: what a Runner needs of any update.
