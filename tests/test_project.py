@@ -68,6 +68,7 @@ ALLOWED = {
     "optim": (set(), {"arguments", "kernels", "optimizer"}),
     "optimizer": (set(), {"arguments", "kernels"}),
     "parts": (set(), {"checkpoint", "optimizer", "precision"}),
+    "pairs": (set(), {"arguments", "catalogue"}),
     "plot": (
         {"matplotlib"},
         {"figures.render", "figures.explorer", "figures.live", "figures.table", "figures.wording"},
