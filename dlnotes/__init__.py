@@ -19,6 +19,7 @@ Networks:
 Translation:
 
 - ``text``: tokens and vocabularies. ``buckets``: batches of sentences of like length.
+- ``pairs``: sentence pairs from files. ``corpus``: a grammar and the course's terms, in English and Chinese.
 
 Training:
 
@@ -42,9 +43,9 @@ Figures:
 
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
-``normalizing`` (the norms'); ``transforming`` (the Transformer's); ``objective`` (the landscape's); ``judging``,
-``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``, ``averaged_mistakes`` (the check's); ``arguments``
-(everyone's).
+``normalizing`` (the norms'); ``transforming`` (the Transformer's); ``catalogue`` (the pairs'); ``objective`` (the
+landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``, ``averaged_mistakes`` (the
+check's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"

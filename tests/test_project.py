@@ -45,6 +45,7 @@ ALLOWED = {
     "check": (set(), {"judging", "rules"}),
     "checkpoint": (set(), {"archive", "files"}),
     "comparing": (set(), {"arguments", "checkpoint", "hooks"}),
+    "corpus": (set(), {"arguments", "pairs"}),
     "counting": (set(), {"arguments"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "diagnosis": ({"numpy"}, {"mistakes", "rules", "trials"}),
