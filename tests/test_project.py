@@ -48,6 +48,7 @@ ALLOWED = {
     "corpus": (set(), {"arguments", "pairs"}),
     "counting": (set(), {"arguments"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
+    "decoding": (set(), {"arguments", "cache", "modes", "text"}),
     "diagnosis": ({"numpy"}, {"mistakes", "rules", "trials"}),
     "evaluation": (set(), {"averaging", "batches", "modes", "pretrained", "protocol"}),
     "figures.explorer": ({"matplotlib"}, {"figures.render", "figures.page", "figures.wording"}),
