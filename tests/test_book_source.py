@@ -12,6 +12,7 @@ from rules import BOOK, applying, faults_of
 from run_notebooks import dumps, normalise
 
 OLD = applying(book_rules.OLD_FORM[0])
+BRANCH = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["branch"]
 NAMES = [path.relative_to(BOOK).with_suffix("").as_posix() for path in book_notebooks()]
 
 
@@ -105,6 +106,29 @@ def test_one_repository_address_everywhere():
     assert not faults
     for name in ("README.md", "pyproject.toml", "CITATION.cff", "CONTRIBUTING.md"):
         assert re.search(here, (ROOT / name).read_text(encoding="utf-8")), f"{name} does not name {REPOSITORY}"
+
+
+def readme_link_faults(text):
+    """Links of a README that lead nowhere from a package index, which shows it beside none of the other files."""
+    faults = []
+    for link in re.findall(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: *(\S+)|(?:href|src)=\"([^\"]+)\"", text, re.MULTILINE):
+        target = "".join(link)
+        inside = re.fullmatch(rf"{re.escape(REPOSITORY)}/(?:blob|raw)/{BRANCH}/([^#]+)(#.*)?", target)
+        if not target.startswith(("https://", "#")) or (inside and not (ROOT / inside[1]).is_file()):
+            faults.append(target)
+    return faults
+
+
+def test_readme_links_lead_somewhere_from_a_package_index_too():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"]({REPOSITORY}/blob/{BRANCH}/CONTRIBUTING.md)" in text
+    assert not readme_link_faults(text)
+
+
+def test_relative_and_dead_readme_links_are_found():
+    dead = f"{REPOSITORY}/blob/{BRANCH}/NOWHERE.md"
+    text = f'![a](.github/book.png) [b](LICENSE) [c]({dead}) [d](#english)\n[e]: CHANGELOG.md\n<img src="one.png">'
+    assert readme_link_faults(text) == [".github/book.png", "LICENSE", dead, "CHANGELOG.md", "one.png"]
 
 
 @pytest.mark.parametrize(
