@@ -20,6 +20,8 @@ Translation:
 
 - ``text``: tokens and vocabularies. ``buckets``: batches of sentences of like length.
 - ``pairs``: sentence pairs from files. ``corpus``: a grammar and the course's terms, in English and Chinese.
+- ``teacher``: training a model of tokens. ``decoding``: greedy and beam search. ``scores``: BLEU and chrF.
+- ``translator``: all of it as one object; ``translate``: as a command.
 
 Training:
 
