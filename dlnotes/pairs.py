@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dlnotes.arguments import check_below_one
-from dlnotes.catalogue import entries
+from dlnotes.catalogue import Entry, compiled, entries
 
 Pair = tuple[str, str]
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -23,22 +23,25 @@ class PairsError(ValueError):
     dlnotes.pairs.PairsError: a.tsv: 1 bad of 9 lines: line 7: 1 column; two or three are expected
     """
 
-    def __init__(self, path: str | Path, problems: Sequence[tuple[int, str]], lines: int, cure: str):
+    def __init__(
+        self, path: str | Path, problems: Sequence[tuple[int, str]], count: int, cure: str, unit: str = "line"
+    ):  # fmt: skip
         self.problems = list(problems)
-        listed = "; ".join(f"line {number}: {reason}" for number, reason in self.problems[:SHOWN])
+        listed = "; ".join(f"{unit} {number}: {reason}" for number, reason in self.problems[:SHOWN])
         more = f"; and {len(self.problems) - SHOWN} more" if len(self.problems) > SHOWN else ""
-        super().__init__(f"{path}: {len(self.problems)} bad of {lines} lines: {listed}{more}{cure}")
+        super().__init__(f"{path}: {len(self.problems)} bad of {count} {unit}s: {listed}{more}{cure}")
 
 
 def read_pairs(path: str | Path, *, encoding: str | None = None, skip_bad: bool = False) -> list[Pair]:
-    r"""The pairs of a file: lines of two or three columns divided by tabs, or a .po catalogue.
+    r"""The pairs of a file: lines of two or three columns divided by tabs, or a catalogue of messages, .po or .mo.
 
     Of three columns the last, which says where a pair is from, is left out, and so are empty lines; of a catalogue what
     is not translated, marked fuzzy or obsolete, and the header. White space around a sentence is taken off.
 
     Args:
-        path: the file; ``.po`` at its end marks a catalogue.
-        encoding: default UTF-8, or UTF-16 if the file begins with its mark; Chinese files may be ``"gb18030"``.
+        path: the file; ``.po`` or ``.mo`` (compiled) at its end marks a catalogue.
+        encoding: default UTF-8, or UTF-16 if the file begins with its mark; Chinese files may be ``"gb18030"``. A
+            compiled catalogue names its own.
         skip_bad: leave bad lines out, and warn of them, instead of raising. Default False.
 
     Raises:
@@ -55,12 +58,15 @@ def read_pairs(path: str | Path, *, encoding: str | None = None, skip_bad: bool 
     [('Hi.', '你好。'), ('Run!', '跑！')]
     """
     path = Path(path)
-    text = _decoded(path, encoding).replace("\r\n", "\n").replace("\r", "\n")
-    read = _catalogue if path.suffix.lower() == ".po" else _table
-    pairs, problems = read(text)
+    suffix, unit = path.suffix.lower(), "line"
+    if suffix == ".mo":
+        unit, (pairs, problems, count) = "message", _compiled(path)
+    else:
+        text = _decoded(path, encoding).replace("\r\n", "\n").replace("\r", "\n")
+        pairs, problems = _catalogue(text) if suffix == ".po" else _table(text)
+        count = text.count("\n") + (not text.endswith("\n"))
     if problems:
-        lines = text.count("\n") + (not text.endswith("\n"))
-        error = PairsError(path, problems, lines, "" if skip_bad else "; skip_bad=True leaves them out")
+        error = PairsError(path, problems, count, "" if skip_bad else "; skip_bad=True leaves them out", unit)
         if not skip_bad:
             raise error
         warnings.warn(f"left out: {error}", stacklevel=2)
@@ -111,7 +117,23 @@ def _table(text: str) -> tuple[list[Pair], list[tuple[int, str]]]:
 
 def _catalogue(text: str) -> tuple[list[Pair], list[tuple[int, str]]]:
     found, problems = entries(text)
+    pairs, faults = _checked(found)
+    return pairs, sorted(problems + faults)
+
+
+def _compiled(path: Path) -> tuple[list[Pair], list[tuple[int, str]], int]:
+    try:
+        found = compiled(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a message is not {error.encoding}, the encoding that it names") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return *_checked(found), len(found)
+
+
+def _checked(found: Sequence[Entry]) -> tuple[list[Pair], list[tuple[int, str]]]:
     pairs: list[Pair] = []
+    problems: list[tuple[int, str]] = []
     for entry in found:
         for source, target in entry.pairs():
             pair = source.strip(), target.strip()
@@ -119,7 +141,7 @@ def _catalogue(text: str) -> tuple[list[Pair], list[tuple[int, str]]]:
                 problems.append((entry.line, fault))
             else:
                 pairs.append(pair)
-    return pairs, sorted(problems)
+    return pairs, problems
 
 
 def split_pairs(pairs: Sequence[Pair], held_out: float = 0.1, seed: int = 0) -> tuple[list[Pair], list[Pair]]:

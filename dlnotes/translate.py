@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
             train.add_argument(option, type=type(default), default=default, help="of the model, default %(default)s")
     evaluate = command("evaluate", _evaluate, "BLEU and chrF of the pairs held out; needs sacrebleu")
     for one in (train, evaluate):
-        one.add_argument("--pairs", type=Path, help="a file of pairs, tab-separated or .po; default: the course's own")
+        one.add_argument(
+            "--pairs", type=Path, help="a file of pairs, tab-separated, .po or .mo; default: the course's own"
+        )
         one.add_argument("--encoding", help="of the file, default UTF-8")
         one.add_argument("--skip-bad", action="store_true", help="leave bad lines out, with a warning")
         one.add_argument("--held-out", type=float, default=0.1, help="the share held out, default %(default)s")

@@ -1,10 +1,13 @@
+import contextlib
+import gettext
 import random
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlnotes.catalogue import entries
+from dlnotes.catalogue import compiled, entries
 from dlnotes.pairs import PairsError, leaks, read_pairs, split_pairs
 
 GOOD = [("Hi.", "你好。"), ("Run!", "跑！")]
@@ -159,6 +162,58 @@ def test_bad_lines_of_a_catalogue(tmp_path, text, problem):
     with pytest.raises(PairsError) as caught:
         read_pairs(path)
     assert caught.value.problems == [problem]
+
+
+def compiled_catalogue(messages, order="<", charset="UTF-8"):
+    """As msgfmt writes it."""
+    texts = {"": f"Content-Type: text/plain; charset={charset}\n"} | messages
+    sides = [[text.encode(charset) for text in side] for side in (texts, texts.values())]
+    count, body = len(texts), b""
+    numbers, start = [], 28 + 16 * len(texts)
+    for side in sides:
+        for text in side:
+            numbers += [len(text), start + len(body)]
+            body += text + b"\0"
+    header = struct.pack(f"{order}7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, start)
+    return header + struct.pack(f"{order}{len(numbers)}I", *numbers) + body
+
+
+MESSAGES = {"File": "文件", "tool\x04File": "锉刀", "one file\0%d files": "%d 个文件", "not translated": ""}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("charset", ["UTF-8", "GBK"])
+def test_compiled_catalogues(tmp_path, order, charset):
+    path = write(tmp_path, compiled_catalogue(MESSAGES, order, charset), "zh.mo")
+    assert read_pairs(path) == [("File", "文件"), ("File", "锉刀"), ("%d files", "%d 个文件")]
+    with path.open("rb") as file:  # Python's own reader finds the same
+        assert gettext.GNUTranslations(file).gettext("File") == "文件"
+
+
+def test_damaged_compiled_catalogues(tmp_path):
+    data = compiled_catalogue(MESSAGES)
+    for content, message in (
+        (b"", "zh.mo: not a compiled catalogue: it does not begin as one"),
+        (TABLE.encode(), "zh.mo: not a compiled catalogue: it does not begin as one"),
+        (data[:40], "zh.mo: not a compiled catalogue, or cut off"),
+        (data[:-9], "zh.mo: not a compiled catalogue, or cut off"),
+        (compiled_catalogue({"a": "é"}, charset="latin-1").replace(b"latin-1", b"UTF-8"), "zh.mo: "),
+        (data.replace("文".encode(), b"\xff\xff\xff"), "zh.mo: a message is not utf-8, the encoding that it names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_pairs(write(tmp_path, content, "zh.mo"))
+    path = write(tmp_path, compiled_catalogue({"a": " ", "b": "乙"}), "zh.mo")
+    with pytest.raises(PairsError, match="zh.mo: 1 bad of 3 messages: message 2: its second side is empty"):
+        read_pairs(path)
+    with pytest.warns(UserWarning, match="left out"):
+        assert read_pairs(path, skip_bad=True) == [("b", "乙")]
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_read_or_refused(data):
+    for content in (data, compiled_catalogue(MESSAGES)[:20] + data):
+        with contextlib.suppress(ValueError, LookupError):
+            compiled(content)
 
 
 @given(st.text(max_size=60))
