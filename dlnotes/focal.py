@@ -64,11 +64,11 @@ def sigmoid_focal_loss(
     check_reduction(reduction)
     if targets.requires_grad:
         raise ValueError("targets must not require a gradient: detach() them")
-    if (y * y == y).all():
+    if not y.numel() or not any(torch.addcmul(y, y, y, value=-1).aminmax()):  # y − y² is 0 for labels alone
         return reduce(_Labels.apply(z, y, alpha, gamma), reduction)  # pyright: ignore[reportArgumentType]
     miss = torch.lerp(z.sigmoid(), (-z).sigmoid(), y).clamp(min=torch.finfo(z.dtype).tiny)  # its slope at 0 is infinite
     bce = binary_cross_entropy_with_logits(z, y, "none")
-    return reduce(_weights(1 - 2 * y, alpha) * miss**gamma * bce, reduction)
+    return reduce(_weights(y, alpha) * miss**gamma * bce, reduction)
 
 
 class _Labels(torch.autograd.Function):
@@ -94,13 +94,13 @@ def _by_sign(z: Tensor, y: Tensor, alpha: float, gamma: float) -> tuple[Tensor, 
     sign = torch.rsub(y, 1, alpha=2)  # 1 − 2y
     u = sign * z
     miss, bce = u.sigmoid(), F.softplus(u, threshold=60)  # beyond it log(1 + e^u) is u in every precision
-    focus = _weights(sign, alpha) * miss**gamma
+    focus = _weights(y, alpha) * miss**gamma
     return focus * bce, torch.addcmul(miss, 1 - miss, bce, value=gamma) * focus * sign
 
 
-def _weights(sign: Tensor, alpha: float) -> Tensor | float:
-    r"""The weight of each answer: alpha at sign −1, which is a positive, 1 − alpha at 1."""
-    return 1.0 if alpha < 0 else sign * (0.5 - alpha) + 0.5
+def _weights(y: Tensor, alpha: float) -> Tensor | float:
+    r"""α y + (1 − α)(1 − y) in one pass, (1 − α) − (1 − 2α) y; a negative α is none."""
+    return 1.0 if alpha < 0 else torch.rsub(y, 1 - alpha, alpha=1 - 2 * alpha)
 
 
 def softmax_focal_loss(

@@ -35,11 +35,13 @@ MODULES = {module_name(path): path for path in below("dlnotes", "*.py")}
 # What each module may import beside the standard library and torch: the packages, then the siblings. A module that
 # is not named here may import jaxtyping and nothing else.
 ALLOWED = {
+    "anchors": ({"jaxtyping"}, {"arguments", "boxes"}),
     "archive": (set(), set()),
     "attempts": (set(), {"trials"}),
     "attention": ({"jaxtyping"}, {"arguments"}),
     "averaged_mistakes": (set(), {"rules"}),
     "averaging": (set(), {"arguments", "checkpoint", "hooks", "modes", "randomness"}),
+    "box_losses": ({"jaxtyping"}, {"arguments", "boxes", "reduction"}),
     "buckets": (set(), {"arguments", "text"}),
     "cache": (set(), {"arguments"}),
     "check": (set(), {"judging", "rules"}),
@@ -94,6 +96,7 @@ ALLOWED = {
     "saving": (set(), {"arguments", "checkpoint", "files", "hooks", "resuming"}),
     "scores": ({"sacrebleu"}, set()),
     "settings": (set(), {"comparing", "hooks", "memory"}),
+    "suppression": ({"jaxtyping"}, {"arguments", "boxes"}),
     "step": (set(), {"arguments", "batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
     "teacher": (

@@ -3,6 +3,7 @@
 import json
 
 import loop
+import losses
 import neighbours
 import optimizers
 import pytest
@@ -78,6 +79,15 @@ def test_every_candidate_makes_the_same_steps():
             ends[candidate] = torch.cat([p.detach().flatten() for p in group["params"]])
         for candidate, end in ends.items():
             torch.testing.assert_close(end, ends["torch, single"], msg=f"{title}: {candidate}")
+
+
+def test_the_losses_compared_are_the_same(monkeypatch):
+    for name, few in (("BOXES", 300), ("WORDS", 30), ("CANDIDATES", 200)):
+        monkeypatch.setattr(losses, name, few)
+    for make in losses.works().values():  # each looks at its numbers before it is timed
+        candidates = make()
+        assert "ours" in candidates
+        assert len(candidates) == 2
 
 
 def test_runner_and_the_plain_loop_train_alike():
