@@ -144,21 +144,33 @@ def _state(optimizer: Any, parameter: Tensor) -> dict[str, Array]:
 
 
 def _raised(error: Exception, step: int) -> Words:
-    """An exception in words, with the line of the reader's code and, for the usual ones, what to do."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-    inside = str(Path(torch.__file__).parent)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(inside)]
-    line = next((f" (at `{f.line}`)" for f in reversed(frames) if f.filename != __file__ and f.line), "")
-    en, zh = "", ""
+    """An exception in words; for the usual ones, what to do."""
+    text, hint = str(error), ("", "")
     if "leaf Variable" in text and "in-place" in text:
-        en, zh = "; put `@torch.no_grad()` above `step`", "。在 `step` 上面写 `@torch.no_grad()`"
+        hint = "; put `@torch.no_grad()` above `step`", "。在 `step` 上面写 `@torch.no_grad()`"
     elif "NoneType" in text and step:
-        en, zh = "; skip the parameters whose `grad` is None", "。`grad` 是 None 的参数要跳过"
+        hint = "; skip the parameters whose `grad` is None", "。`grad` 是 None 的参数要跳过"
     elif isinstance(error, ZeroDivisionError) and step == 1:
-        en = "; does your step count start at 0? Then `1 - beta**0` is 0; it starts at 1"
-        zh = "。步数是不是从 0 数起的？`1 - beta**0` 等于 0，应该从 1 数起"
-    what = ("it raised", "代码抛出了") if step else ("making it raised", "创建时抛出了")
+        hint = (
+            "; does your step count start at 0? Then `1 - beta**0` is 0; it starts at 1",
+            "。步数是不是从 0 数起的？`1 - beta**0` 等于 0，应该从 1 数起",
+        )
+    en, zh = raised(error, making=not step)
+    return en + hint[0], zh + hint[1]
+
+
+def raised(error: Exception, making: bool = False) -> Words:
+    r"""An exception in words, with the line of the reader's code; ``making``: it came when the code was made.
+
+    >>> raised(KeyError("lr"))
+    ("it raised KeyError: 'lr'", "代码抛出了 KeyError: 'lr'")
+    """
+    text = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+    inside = {Path(file).parent for file in (torch.__file__, __file__)}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not inside & {*Path(f.filename).parents}]
+    line = next((f" (at `{f.line}`)" for f in reversed(frames) if f.line), "")
+    what = ("making it raised", "创建时抛出了") if making else ("it raised", "代码抛出了")
     return (
-        f"{what[0]} {text}{line}{en}",
-        f"{what[1]} {text}{line.replace('(at ', '（在 ').replace('`)', '` 处）').strip()}{zh}",
+        f"{what[0]} {text}{line}",
+        f"{what[1]} {text}{line.replace('(at ', '（在 ').replace('`)', '` 处）').strip()}",
     )

@@ -1,15 +1,21 @@
 r"""Judges code that a reader wrote, by the trials that hold this package to torch, and answers in words.
 
-Every check returns a :class:`Verdict`, in English and in Chinese. Today there is one, :func:`optimizer`.
+Every check returns a :class:`Verdict`, in English and in Chinese: :func:`optimizer`, :func:`norm`, :func:`attention`.
 """
 
 import difflib
 import html
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from dlnotes import attention_mistakes, attention_trials, layer_judging, norm_mistakes, norm_rules, norm_trials
+from dlnotes.attention import attend as _attend
 from dlnotes.judging import judge
 from dlnotes.rules import RULES
 
@@ -89,10 +95,126 @@ def optimizer(make: Callable[..., Any], like: str) -> Verdict:
     >>> print(verdict.zh.split("。")[2])
     步子的符号反了，走的是上坡
     """
-    if like not in RULES:
-        close = difflib.get_close_matches(str(like), RULES, 1, 0.4)
-        guess = f"; {close[0]!r}?" if close else ""
-        raise ValueError(f"like must be one of {', '.join(RULES)}, got {like!r}{guess}")
-    if not callable(make) or (hasattr(make, "step") and not isinstance(make, type)):
-        raise TypeError(f"make must be a class or a function, not what it makes; got a {type(make).__name__}")
+    _look("like", like, RULES)
+    _callable("make", make, hasattr(make, "step") and not isinstance(make, type))
     return Verdict(*judge(make, like))
+
+
+def norm(make: Callable[..., Any], like: str) -> Verdict:
+    r"""Compare a norm of one's own with torch's of the name ``like``.
+
+    It is called in training and in evaluation, with input of several shapes, once far from zero, and with each option
+    that it takes. Output, gradients, running statistics and what it starts with must be torch's; where they are not,
+    the first number that differs is told, and the mistake, if the norm with a usual mistake gives the reader's numbers.
+
+    Args:
+        make: a class with torch's constructor, ``MyNorm(num_features, eps=…)``, whose objects can be called; or a
+            function that makes one. What it learns and keeps has torch's names, ``weight``, ``bias``,
+            ``running_mean``, ``running_var``; ``gamma``, ``beta``, ``moving_mean`` and ``moving_var`` are known too.
+            Or the norm alone, a function of ``x`` or ``input``, to which is given by name what it takes of weight,
+            bias, running statistics, ``training``, ``eps``, ``momentum``, ``num_groups`` and ``normalized_shape``.
+            Options that it does not take are not tried.
+        like: ``"BatchNorm1d"``, ``"BatchNorm2d"``, ``"LayerNorm"``, ``"InstanceNorm1d"``, ``"InstanceNorm2d"``,
+            ``"GroupNorm"`` or ``"RMSNorm"``.
+
+    Returns:
+        A verdict; what the code raises is part of it.
+
+    Raises:
+        ValueError: there is no norm of that name.
+        TypeError: ``make`` cannot be called, a norm already made for one.
+
+    Not judged: errors, input without a batch, ``momentum=None``, 16-bit numbers; the default ``eps`` of RMS norm, which
+    changes with torch's precision, so that it must be taken.
+
+    >>> def layer_norm(x, weight, bias, eps=1e-5):
+    ...     return weight * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + eps) + bias
+    >>> verdict = norm(layer_norm, like="LayerNorm")
+    >>> print(*verdict.en.split(". ")[3:5], sep=". ")
+    The variance divides by n - 1, not by n; in torch it is `var(correction=0)`. ε stands outside the root
+    """
+    _look("like", like, norm_trials.OPTIONS)
+    _callable("make", make, isinstance(make, nn.Module))
+    name, needed, several = _name(make), {}, True
+    if norm_trials.is_function(make):
+        several = "normalized_shape" in inspect.signature(make).parameters
+        make, own, needed = norm_trials.made_of(make, like)
+        torchs = norm_trials.taken(getattr(nn, like), like)[0]
+    else:
+        torchs, own, several = norm_trials.taken(make, like)
+        needed = {option: torchs[option] for option, default in own.items() if default is inspect.Parameter.empty}
+    if like == "RMSNorm" and "eps" not in own:
+        return Verdict(False, f"`{name}` takes no `eps`.", f"`{name}` 没有参数 `eps`。")
+    cases = [trial.case() for trial in norm_trials.trials(like, own, needed, several)]
+    usual = norm_mistakes.defaults(own, torchs) + norm_mistakes.mistakes(like)
+    missing = [option for option in torchs if option not in own] + ["normalized_shape=(2, 3)"] * (not several)
+    words = f"torch's {like}", f"torch 的 {like}"
+    theirs = norm_rules.with_mistakes
+    judged = layer_judging.judge(
+        name, words, make, getattr(nn, like), cases, usual, lambda found: theirs(like, found), _not_tried(missing)
+    )
+    return Verdict(*judged)
+
+
+def attention(attend: Callable[..., Any]) -> Verdict:
+    r"""Compare an attention of one's own with :func:`dlnotes.attention.attend`, and so with torch's.
+
+    It meets unequal lengths and widths, heads, boolean masks in which **True means: may look**, a row that may look
+    nowhere, which gives 0 and gradients 0, and large scores. Where output or gradients differ, the first number that
+    does is told, and the mistake, if attention with a usual mistake gives the reader's numbers.
+
+    Args:
+        attend: a function ``attend(query, key, value, mask=None)`` of tensors (..., length, width), or a module that
+            is called so; of a tuple the output comes first. With a keyword ``causal``, it must stand at the lower
+            right, and go with a mask. What it does not take is not tried.
+
+    Returns:
+        A verdict; what the code raises is part of it.
+
+    Raises:
+        TypeError: ``attend`` cannot be called, or is a class.
+
+    Not judged: masks that are added, dropout, other scales.
+
+    >>> verdict = attention(lambda q, k, v: (q @ k.mT).softmax(-1) @ v)
+    >>> print(verdict.en.split(". ", 1)[1])  # doctest: +ELLIPSIS
+    With query (4, 4), key (4, 4), value (4, 4), entry [0, 0] of ... The scores are not divided by √d. Your numbers ...
+    """
+    _callable("attend", attend, isinstance(attend, type))
+    masks, needs_mask, causal = attention_trials.taken(attend)
+
+    def with_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: bool) -> Any:
+        everywhere = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool)
+        return attend(query, key, value, everywhere if mask is None else mask, **options)
+
+    cases = [trial.case() for trial in attention_trials.trials(masks, causal)]
+    usual, theirs = attention_mistakes.MISTAKES, attention_mistakes.with_mistakes
+    missing = ["mask"] * (not masks) + ["causal"] * (not causal)
+    words = "torch's attention", "torch 的注意力"
+    ours = with_mask if needs_mask else attend
+    return Verdict(*layer_judging.judge(_name(attend), words, ours, _attend, cases, usual, theirs, _not_tried(missing)))
+
+
+def _name(code: Any) -> str:
+    return getattr(code, "__name__", type(code).__name__)
+
+
+def _look(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        close = difflib.get_close_matches(str(value), known, 1, 0.4)
+        guess = f"; {close[0]!r}?" if close else ""
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{guess}")
+
+
+def _callable(name: str, value: Any, wrong: bool) -> None:
+    if wrong or not callable(value):
+        kind = "a function or a module" if name == "attend" else "a class or a function, not what it makes"
+        raise TypeError(f"{name} must be {kind}; got a {type(value).__name__}")
+
+
+def _not_tried(missing: list[str]) -> tuple[str, str]:
+    names = [f"`{option}`" for option in missing]
+    en, zh = ", ".join(names), "、".join(names)
+    return (
+        (f" Not tried, because it does not take them: {en}.", f"它不接受的选项没有测试：{zh}。") if names else ("", "")
+    )

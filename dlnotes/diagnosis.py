@@ -1,7 +1,7 @@
 r"""Finds the mistake behind wrong numbers: the rule is run with each usual mistake, until the numbers are the same."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from dlnotes.mistakes import MISTAKES
 from dlnotes.rules import RULES, Mistake
-from dlnotes.trials import STEPS, Array, Trial
+from dlnotes.trials import STEPS, Array, Trial, Words
 
 Path = list[list[Array]]
 _NAMES = {"sqrt": np.sqrt, "maximum": np.maximum, "abs": np.abs}
@@ -97,15 +97,56 @@ def named(
     >>> named("SGD", options, [(trial, uphill)], 0)[0][0].en
     'the sign of the step is wrong, so it goes uphill'
     """
-    usual = MISTAKES[like]
+    rest = [*seen[:first], *seen[first + 1 :]]
+    return search(
+        MISTAKES[like],
+        lambda mistakes: _explains(like, defaults, *seen[first], mistakes),
+        lambda mistakes: all(_explains(like, defaults, *one, mistakes) for one in rest),
+    )
+
+
+def search(
+    usual: Sequence[Mistake],
+    here: Callable[[Sequence[Mistake]], bool],
+    elsewhere: Callable[[Sequence[Mistake]], bool],
+) -> tuple[tuple[Mistake, ...], bool] | None:
+    r"""The first mistakes, one or two, that explain what is ``here``, before others if they do ``elsewhere`` too.
+
+    >>> uphill, no_root = Mistake("it goes uphill", "", {"a": ""}), Mistake("the root is missing", "", {"b": ""})
+    >>> search([uphill, no_root], lambda found: no_root in found, lambda found: False)[0][0].en
+    'the root is missing'
+    """
     pairs = (pair for pair in itertools.combinations(usual, 2) if _independent(*pair))
-    rest, here = [*seen[:first], *seen[first + 1 :]], None
+    found = None
     for mistakes in itertools.chain(((mistake,) for mistake in usual), pairs):
-        if _explains(like, defaults, *seen[first], mistakes):
-            if all(_explains(like, defaults, *one, mistakes) for one in rest):
+        if here(mistakes):
+            if elsewhere(mistakes):
                 return mistakes, True
-            here = here or mistakes
-    return (here, False) if here else None
+            found = found or mistakes
+    return (found, False) if found else None
+
+
+def told(mistakes: Sequence[Mistake], everywhere: bool) -> Words:
+    r"""The mistakes in words, and the lines that they change; ``everywhere``: they explain all that differs.
+
+    >>> told([Mistake("the root is missing", "漏了开方", {"y = sqrt(x)": "y = x"})], everywhere=True)[0]
+    'The root is missing. Your numbers are those of `y = x` in place of `y = sqrt(x)`.'
+    """
+    texts = [mistake.en for mistake in mistakes]  # ε and γ stay small: their capitals are other symbols
+    en = " ".join((text[0].upper() if text[0].isascii() else text[0]) + text[1:] + "." for text in texts)
+    zh = "".join(mistake.zh + "。" for mistake in mistakes)
+    if len(mistakes) > 1:
+        en, zh = f"There are two mistakes. {en}", f"有两处错。{zh}"
+    changes = [change for mistake in mistakes for change in mistake.changes()]
+    if changes:
+        pairs = [f"`{bad}` in place of `{good}`" for good, bad in changes]
+        en += f" Your numbers are those of {' and '.join(pairs)}."
+        pairs = [f"把 `{good}` 写成 `{bad}`" for good, bad in changes]
+        zh += f"{'、'.join(pairs)}，得到的正是你的结果。"
+    if not everywhere:
+        en += " In other settings something else differs too: mend this and check again."
+        zh += "别的设置里还有不同的地方：先改好这一处，再检查一遍。"
+    return en, zh
 
 
 def _independent(one: Mistake, other: Mistake) -> bool:

@@ -12,8 +12,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 from dlnotes.attempts import Outcome, attempt
-from dlnotes.diagnosis import named, same, walk
-from dlnotes.rules import Mistake
+from dlnotes.diagnosis import named, same, told, walk
 from dlnotes.trials import STEPS, Make, Trial, Words, taken, trials
 
 
@@ -164,7 +163,7 @@ def _reason(
     if result in seen:
         found = named(like, defaults, [(r.trial, r.ours.path) for r in seen], seen.index(result))
         if found:
-            return _told(*found)
+            return told(*found)
     if trial.special[0]:
         return (
             f"The plain settings come out right, so most likely {trial.cause[0]}.",
@@ -182,24 +181,6 @@ def _like(value: Any, pattern: Any) -> Any:
 
 def _explained(like: str, defaults: Mapping[str, Any], result: _Result) -> bool:
     return all(map(same, walk(like, result.trial, defaults), result.ours.path))
-
-
-def _told(mistakes: Sequence[Mistake], everywhere: bool) -> Words:
-    """The mistakes in words, and the lines that they change."""
-    en = " ".join(mistake.en[0].upper() + mistake.en[1:] + "." for mistake in mistakes)
-    zh = "".join(mistake.zh + "。" for mistake in mistakes)
-    if len(mistakes) > 1:
-        en, zh = f"There are two mistakes. {en}", f"有两处错。{zh}"
-    changes = [change for mistake in mistakes for change in mistake.changes()]
-    if changes:
-        pairs = [f"`{bad}` in place of `{good}`" for good, bad in changes]
-        en += f" Your numbers are those of {' and '.join(pairs)}."
-        pairs = [f"把 `{good}` 写成 `{bad}`" for good, bad in changes]
-        zh += f"{'、'.join(pairs)}，得到的正是你的结果。"
-    if not everywhere:
-        en += " In other settings something else differs too: mend this and check again."
-        zh += "别的设置里还有不同的地方：先改好这一处，再检查一遍。"
-    return en, zh
 
 
 def _hint(results: Sequence[_Result], failed: Sequence[int]) -> Words:
