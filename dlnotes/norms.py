@@ -111,7 +111,9 @@ class _InstanceNorm(ChannelNorm):
         own_moments = self.own_moments()
         if own_moments:
             self.check_several(x)
-        if self.running_mean is None or (own_moments and not x.numel()):  # F.instance_norm takes twice the time
+        if self.running_mean is None and self.weight is None and x.numel() and x.is_contiguous():
+            y = F.layer_norm(x, x.shape[2:], eps=self.eps)  # half the time of F.instance_norm
+        elif self.running_mean is None or (own_moments and not x.numel()):
             y = group_norm(x, self.num_features, self.weight, self.bias, self.eps)
         else:
             running = self.running_mean, self.running_var
