@@ -80,8 +80,13 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive")
 
 
-def record(name: str, results: Mapping[str, Mapping[str, dict]], packages: tuple[str, ...] = ()) -> Path:
-    """Write the results, with the machine and the versions that made them, to results/<name>-<device>.json."""
+def record(
+    name: str,
+    results: Mapping[str, Mapping[str, dict]],
+    packages: tuple[str, ...] = (),
+    notes: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the results, with machine, versions and what else is to be known, to results/<name>-<device>.json."""
     cuda = torch.cuda.is_available()
     cpu = next(
         (line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")), platform.machine()
@@ -95,6 +100,7 @@ def record(name: str, results: Mapping[str, Mapping[str, dict]], packages: tuple
             "gpu": torch.cuda.get_device_name() if cuda else None,
         },
         "versions": {"python": platform.python_version()} | {p: installed(p) for p in ("torch", "numpy", *packages)},
+        **(notes or {}),
         "results": results,
     }
     RESULTS.mkdir(exist_ok=True)
