@@ -1,5 +1,6 @@
 r"""A translator from pairs of sentences: taught, asked, judged, kept. :mod:`dlnotes.translate` is its command."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from dlnotes.buckets import pad
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.decoding import Hypothesis, beam_search, greedy
 from dlnotes.device import default_device
+from dlnotes.hooks import Hook
 from dlnotes.pairs import Pair, leaks
 from dlnotes.scores import Scores, score
 from dlnotes.seq2seq import Seq2Seq
@@ -65,15 +67,18 @@ class Translator:
 
     def fit(
         self, train: Sequence[Pair], val: Sequence[Pair] | None = None, *, epochs: int = 12,
-        device: torch.device | str | None = None, **options: Any,
+        device: torch.device | str | None = None, hooks: Sequence[Hook] = (), **options: Any,
     ) -> "Translator":  # fmt: skip
         r"""Learn from pairs, with a new vocabulary and a new model; ``torch.manual_seed`` before it fixes all chance.
+
+        Interrupted, the model stays as far as it has come.
 
         Args:
             train: pairs of sentences.
             val: pairs to judge by after every epoch, default none.
             epochs: how many, default 12.
             device: where to compute, default :func:`dlnotes.device.default_device`.
+            hooks: of the run, default none.
             options: as for :func:`dlnotes.teacher.teach`: ``lr``, ``max_tokens``, ``label_smoothing``, ``amp``, … With
                 a ``folder``, a run that was interrupted there goes on exactly where it was; give it the same pairs.
 
@@ -101,8 +106,10 @@ class Translator:
         encoded = self._encoded(train)
         self.longest = max(len(source) for source, _ in encoded)
         self.model = self._new_model().to(default_device() if device is None else device)
-        runner = teach(self.model, encoded, self._encoded(val) if val else None, epochs=epochs, **options)
-        self.history = runner.history
+        self.history = []
+        hooks = [*hooks, _SamePairs(train)]
+        judged = self._encoded(val) if val else None
+        self.history = teach(self.model, encoded, judged, epochs=epochs, hooks=hooks, **options).history
         return self
 
     @overload
@@ -233,3 +240,17 @@ class Translator:
         ):
             if count:
                 warnings.warn(words, stacklevel=4)
+
+
+class _SamePairs(Hook):
+    """Refuses to take up a run that learned from other pairs, whose tokens had other numbers."""
+
+    def __init__(self, pairs: Sequence[Pair]):
+        self.digest = hashlib.sha256(repr([tuple(pair) for pair in pairs]).encode()).hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"digest": self.digest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["digest"] != self.digest:
+            raise ValueError("the saved run learned from other pairs")

@@ -118,7 +118,8 @@ ALLOWED = {
     "translate": (set(), {"corpus", "logs", "pairs", "text", "translator"}),
     "translator": (
         set(),
-        {"arguments", "buckets", "checkpoint", "decoding", "device", "pairs", "scores", "seq2seq", "teacher", "text"},
+        {"arguments", "buckets", "checkpoint", "decoding", "device", "hooks", "pairs"}
+        | {"scores", "seq2seq", "teacher", "text"},
     ),
     "transforming": (set(), {"arguments", "cache", "multihead"}),
     "trials": ({"numpy"}, set()),
