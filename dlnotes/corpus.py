@@ -1,6 +1,6 @@
 r"""English and Chinese to learn from without a download: a grammar of technical sentences, and the course's terms.
 
-The grammar puts some fifty terms, sixteen verbs and fifteen adjectives into two dozen forms that Chinese orders
+The grammar puts some fifty terms, sixteen verbs and fifteen adjectives into thirty forms that Chinese orders
 differently: adverbs and conditions before the verb, comparisons before the adjective, questions without inversion.
 The sentences are grammatical; few are true.
 """
@@ -103,6 +103,15 @@ FORMS = [
     ("use {a} instead of {b}.", "请用{a_}代替{b_}。"),
     ("this chapter explains {a} and {b}.", "本章解释{a_}和{b_}。"),
 ]
+# of one term, to learn from only
+ALONE = [
+    ("{a} {is} {adj}.", "{a_}很{adj_}。"),
+    ("{a} {is} not {adj}.", "{a_}不{adj_}。"),
+    ("{is} {a} {adj}?", "{a_}{adj_}吗？"),
+    ("how {adj} {is} {a}?", "{a_}有多{adj_}？"),
+    ("what {is} {a}?", "什么是{a_}？"),
+    ("we {verb} {a}.", "我们{verb_}{a_}。"),
+]
 
 
 def grammar(train: int = 4000, held_out: int = 300, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
@@ -120,8 +129,8 @@ def grammar(train: int = 4000, held_out: int = 300, seed: int = 0) -> tuple[list
         ValueError, TypeError: a number is too small, not whole, or the two are more than 100 000 together.
 
     >>> train, held_out = grammar()
-    >>> train[0], train[-1]
-    (('machine learning', '机器学习'), ('I think that dropout measures generalisation.', '我认为丢弃法衡量泛化。'))
+    >>> len(train), train[0]
+    (4000, ('machine learning', '机器学习'))
     >>> english, chinese = held_out[0]
     >>> print(english, chinese)
     The size of the learning rate tests the predictions because it is complex. 学习率的规模测试预测，因为它很复杂。
@@ -137,7 +146,7 @@ def grammar(train: int = 4000, held_out: int = 300, seed: int = 0) -> tuple[list
         first, second = rng.sample(range(len(NOUNS)), 2)
         kept = (min(first, second) + 2 * max(first, second)) % 10 == 0
         part, size = (unseen, held_out) if kept else (known, train)
-        sentence = _sentence(rng, NOUNS[first], NOUNS[second])
+        sentence = _sentence(rng, NOUNS[first], NOUNS[second], FORMS if kept else [*FORMS, *ALONE])
         if len(part) < size:
             part[sentence] = None
     return list(known), list(unseen)
@@ -152,7 +161,7 @@ def glossary() -> list[Pair]:
     return read_pairs(Path(__file__).with_name("glossary.tsv"))
 
 
-def _sentence(rng: random.Random, a: Noun, b: Noun) -> Pair:
+def _sentence(rng: random.Random, a: Noun, b: Noun, forms: list[Pair]) -> Pair:
     a, b = (_part(rng, noun) for noun in (a, b))
     (verb, third, done, verb_), other = rng.sample(VERBS, 2)
     (adj, more, adj_), (_, more2, adj2_) = rng.sample(ADJECTIVES, 2)
@@ -164,7 +173,7 @@ def _sentence(rng: random.Random, a: Noun, b: Noun) -> Pair:
         "is": _agree(a, "is", "are"), "is_b": _agree(b, "is", "are"), "does": _agree(a, "does", "do"),
         "helps": _agree(a, "helps", "help"), "it": _agree(a, "it", "they"), "it_": _agree(a, "它", "它们"),
     }  # fmt: skip
-    english, chinese = rng.choice(FORMS)
+    english, chinese = rng.choice(forms)
     sentence = english.format_map(words)
     return sentence[0].upper() + sentence[1:], chinese.format_map(words)
 
