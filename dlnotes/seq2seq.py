@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dlnotes.arguments import check_below_one, check_whole
 from dlnotes.cache import DecoderCache
+from dlnotes.modes import evaluating
 from dlnotes.positions import sinusoidal
 from dlnotes.transformer import Transformer
 from dlnotes.transforming import Activation
@@ -129,6 +130,33 @@ class Seq2Seq(nn.Module):
         x = self._embed("tgt", self.tgt_embedding, tgt, 0 if cache is None else len(cache))
         mask = {"memory_key_padding_mask": seen, "tgt_is_causal": True, "cache": cache}
         return self.output(self.transformer.decoder(x, memory, **mask))
+
+    def cross_attention(self, src: Tensor, tgt: Tensor) -> Float[Tensor, "layers batch heads target source"]:
+        r"""Where every token of the target looks in the source, in each layer and head; rows sum to 1.
+
+        The row of a token is that with which the *next* one is scored. No gradients are kept.
+        """
+        found: list[Tensor] = []
+
+        def with_weights(module: nn.Module, inputs: Any, options: Any) -> tuple[Any, Any]:
+            return (*inputs[:4], True, *inputs[5:]), options | {"average_attn_weights": False}
+
+        layers: Any = self.transformer.decoder.layers
+        handles = [
+            handle
+            for layer in layers
+            for handle in (
+                layer.multihead_attn.register_forward_pre_hook(with_weights, with_kwargs=True),
+                layer.multihead_attn.register_forward_hook(lambda module, inputs, output: found.append(output[1])),
+            )
+        ]
+        try:
+            with torch.no_grad(), evaluating(self):
+                self(src, tgt)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.stack(found)
 
     def new_cache(self) -> DecoderCache:
         r"""An empty cache, for one batch of sentences."""

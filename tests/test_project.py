@@ -102,7 +102,7 @@ ALLOWED = {
         {"comparing", "evaluation", "hooks", "interrupts", "memory", "modes"}
         | {"protocol", "randomness", "resuming", "settings", "step", "validation"},
     ),
-    "seq2seq": ({"jaxtyping"}, {"arguments", "cache", "positions", "transformer", "transforming"}),
+    "seq2seq": ({"jaxtyping"}, {"arguments", "cache", "modes", "positions", "transformer", "transforming"}),
     "saving": (set(), {"arguments", "checkpoint", "files", "hooks", "resuming"}),
     "scores": ({"sacrebleu"}, set()),
     "settings": (set(), {"comparing", "hooks", "memory"}),

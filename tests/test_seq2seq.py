@@ -117,6 +117,28 @@ def test_autocast_and_half_precision():
     assert ours.bfloat16()(SRC, TGT).dtype == torch.bfloat16
 
 
+def test_where_it_looks():
+    ours = model(dropout=0.3)
+    looks = ours.cross_attention(SRC, TGT)
+    assert looks.shape == (2, 3, 2, 4, 5)
+    torch.testing.assert_close(looks.sum(dim=-1), torch.ones(2, 3, 2, 4, **DOUBLE))
+    assert looks[:, 1, ..., 2:].eq(0).all()  # padding
+    assert ours.training
+    # what the last layer finds with these weights is what it adds
+    last, inputs = ours.eval().transformer.decoder.layers[-1].multihead_attn, []
+    handle = last.register_forward_hook(lambda module, given, output: inputs.append((given, output[0])))
+    before = ours(SRC, TGT)
+    handle.remove()
+    (_, memory, *_), output = inputs[0]
+    value = (memory @ last.in_proj_weight[16:].T + last.in_proj_bias[16:]).unflatten(-1, (2, 4)).transpose(1, 2)
+    wanted = last.out_proj((looks[-1] @ value).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(output, wanted)
+    assert torch.equal(ours(SRC, TGT), before)  # no hook is left
+    with pytest.raises(IndexError, match="src must hold tokens"):
+        ours.cross_attention(SRC + 4, TGT)
+    assert not last._forward_hooks
+
+
 def test_nothing_there():
     ours = model()
     assert ours(SRC[:0], TGT[:0]).shape == (0, 4, 12)
