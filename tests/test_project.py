@@ -43,6 +43,7 @@ ALLOWED = {
     "attention_trials": (set(), {"layer_judging", "trials"}),
     "averaged_mistakes": (set(), {"rules"}),
     "averaging": (set(), {"arguments", "checkpoint", "hooks", "modes", "randomness"}),
+    "bags": ({"jaxtyping"}, {"arguments", "moments", "reduction"}),
     "box_losses": ({"jaxtyping"}, {"arguments", "boxes", "reduction"}),
     "buckets": (set(), {"arguments", "text"}),
     "cache": (set(), {"arguments"}),
