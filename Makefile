@@ -45,7 +45,7 @@ redraw: $(READY)  ## run notebooks on N other sets of seeds and record which che
 chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/name
 	$(BIN)/python book/_tools/new_chapter.py $(NAME)
 
-bench: $(READY)  ## measure optimizers, norms and attention beside torch and labml-nn (where installed), and the loop
+bench: $(READY)  ## measure optimizers, norms and attention beside torch and the peers that are installed, and the loop
 	$(BIN)/python benchmarks/optimizers.py
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/loop.py
