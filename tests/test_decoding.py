@@ -79,6 +79,22 @@ def test_it_is_done_when_no_beginning_can_win():
     assert steps == [1, 2, 3]
 
 
+def test_what_has_ended_keeps_its_place():
+    """Two places: “A” ends in one, so that of B's two continuations only the better one goes on."""
+    table = {
+        (): {A: 0.5, B: 0.5},
+        (A,): {END: 1.0},
+        (B,): {B: 0.6, C: 0.4},
+        (B, B): {END: 0.5, C: 0.5},
+        (B, B, C): {END: 1.0},
+    }
+    (found,) = beam_search(Table(table), torch.tensor([[0]]), 10, beams=2, length_penalty=3.0, cached=False)
+    assert len(found) == 2
+    assert [A] in [hypothesis.tokens for hypothesis in found]
+    for source, width in ((pad(sources()), 3), (pad(sources()), 2)):
+        assert all(len(hypotheses) <= width for hypotheses in beam_search(untrained(), source, 12, beams=width))
+
+
 def test_the_best_token_may_lead_astray():
     garden = {(): {A: 0.6, B: 0.4}, (A,): {A: 0.5, B: 0.5}, (B,): {C: 1.0}}
     assert greedy(Table(garden), torch.tensor([[0]]), 5, cached=False)[0].tokens in ([A, A], [A, B])
