@@ -41,6 +41,7 @@ ALLOWED = {
     "attention": ({"jaxtyping"}, {"arguments"}),
     "attention_mistakes": (set(), {"rules", "trials"}),
     "attention_trials": (set(), {"layer_judging", "trials"}),
+    "average_precision": ({"faster_coco_eval"}, {"boxes"}),
     "averaged_mistakes": (set(), {"rules"}),
     "averaging": (set(), {"arguments", "checkpoint", "hooks", "modes", "randomness"}),
     "bags": ({"jaxtyping"}, {"arguments", "moments", "reduction"}),
@@ -58,6 +59,10 @@ ALLOWED = {
     "counting": (set(), {"arguments"}),
     "data": ({"numpy", "sklearn", "jaxtyping"}, set()),
     "decoding": (set(), {"arguments", "cache", "modes", "text"}),
+    "detection": (
+        {"jaxtyping"},
+        {"anchors", "bags", "box_losses", "boxes", "focal", "step", "suppression"},
+    ),
     "diagnosis": ({"numpy"}, {"mistakes", "rules", "trials"}),
     "evaluation": (set(), {"averaging", "batches", "modes", "pretrained", "protocol"}),
     "figures.explorer": ({"matplotlib"}, {"figures.render", "figures.page", "figures.wording"}),
@@ -108,6 +113,7 @@ ALLOWED = {
     "scores": ({"sacrebleu"}, set()),
     "settings": (set(), {"comparing", "hooks", "memory"}),
     "suppression": ({"jaxtyping"}, {"arguments", "boxes"}),
+    "scenes": ({"jaxtyping"}, {"arguments", "boxes"}),
     "step": (set(), {"arguments", "batches", "buffers", "checkpoint", "gradients", "parts", "precision", "protocol"}),
     "surfaces": ({"jaxtyping"}, {"objective"}),
     "teacher": (
@@ -126,7 +132,12 @@ ALLOWED = {
     "trials": ({"numpy"}, set()),
     "validation": (set(), {"evaluation", "hooks", "modes"}),
 }
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "IPython": "ipython"}  # where the name differs
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+    "IPython": "ipython",
+    "faster_coco_eval": "faster-coco-eval",
+}  # where the name differs
 
 
 # ---- requirements
@@ -310,6 +321,8 @@ def test_every_package_imported_is_required():
     # What arrives only because another package needs it may be gone one day.
     # safetensors and sacrebleu are optional: imported where they are needed, with words that say what to install.
     declared = {canonicalize_name(need.name) for need in requirements("notebook", "safetensors", "bleu")} | {
+    # safetensors and faster-coco-eval are optional: imported where needed, with words that say what to install.
+    declared = {canonicalize_name(need.name) for need in requirements("notebook", "safetensors", "detection")} | {
         "ipython"
     }  # ipykernel's other half
     for name in MODULES:
