@@ -319,12 +319,9 @@ def test_imports_are_seen(source, found):
 
 def test_every_package_imported_is_required():
     # What arrives only because another package needs it may be gone one day.
-    # safetensors and sacrebleu are optional: imported where they are needed, with words that say what to install.
-    declared = {canonicalize_name(need.name) for need in requirements("notebook", "safetensors", "bleu")} | {
-    # safetensors and faster-coco-eval are optional: imported where needed, with words that say what to install.
-    declared = {canonicalize_name(need.name) for need in requirements("notebook", "safetensors", "detection")} | {
-        "ipython"
-    }  # ipykernel's other half
+    # Three are optional: imported where they are needed, with words that say what to install.
+    optional = requirements("notebook", "safetensors", "bleu", "detection")
+    declared = {canonicalize_name(need.name) for need in optional} | {"ipython"}  # ipykernel's other half
     for name in MODULES:
         used = {DISTRIBUTIONS.get(top, top) for top in imports(parse(name))[0] - set(sys.stdlib_module_names)}
         assert used <= declared, f"dlnotes.{name} uses {sorted(used - declared)}, which pyproject.toml does not require"
