@@ -37,7 +37,7 @@ const CHIP = "position:absolute;transform:translate(-50%,-50%);min-width:2.6em;m
   + "font-size:13px;line-height:28px;white-space:nowrap;border:2px solid ";
 const INK = { t: "var(--blue)", k: "var(--vermilion)" };
 const two = (x) => (Math.abs(x) < 0.005 ? 0 : x).toFixed(2).replace("-", "−");
-const PLACE = (at) => 0.08 + 0.86 * (at + 12) / (LAST + 24);
+const PLACE = (at) => 0.1 + 0.8 * (at + 12) / (LAST + 24);
 
 function clocks({ svg: root, nodes, width, height, box }, { t, k, base }) {
   const narrow = width < 500, columns = narrow ? 2 : 4, cell = width / columns;
@@ -106,7 +106,7 @@ export default {
   render({ model, el }) {
     const own = hands(el, "t", {
       by: 1, fine: 1,
-      along: (event, node) => event.clientX * (LAST + 24) / (0.86 * node.parentNode.getBoundingClientRect().width),
+      along: (event, node) => event.clientX * (LAST + 24) / (0.8 * node.parentNode.getBoundingClientRect().width),
     });
     const whole = (values) => ({ ...values, t: Math.round(values.t), k: Math.round(values.k) });
     return live({ model, el }, {
