@@ -24,7 +24,7 @@ export function forward(x, ids, centred = true, eps = 1e-5) {
   return { ids, centred, means, variances, s, hats: away.map((v, i) => v / s[i]) };
 }
 
-/** ∂L/∂x, given g = ∂L/∂x̂: (g − mean(g) − x̂ · mean(g · x̂)) / s, the means over the set; without centring no mean(g). */
+/** ∂L/∂x, given g = ∂L/∂x̂: (g − mean(g) − x̂ · mean(g · x̂)) / s over each set; without centring no mean(g). */
 export function backward(g, { ids, centred, s, hats }) {
   const shift = gather(g, ids, centred ? mean : () => 0), stretch = gather(g.map((v, i) => v * hats[i]), ids, mean);
   return g.map((v, i) => (v - shift[i] - hats[i] * stretch[i]) / s[i]);
@@ -33,8 +33,8 @@ export function backward(g, { ids, centred, s, hats }) {
 /** The variance in float32, every result rounded: mean(x²) − μ² in one pass, mean((x − μ)²) in two. */
 export function single(x) {
   const r = Math.fround, average = (list) => r(list.reduce((sum, v) => r(sum + v), 0) / list.length);
-  const given = x.map(r), middle = average(given);
-  return [r(average(given.map((v) => r(v * v))) - r(middle * middle)), average(given.map((v) => r(r(v - middle) ** 2)))];
+  const given = x.map(r), middle = average(given), squares = given.map((v) => r(v * v));
+  return [r(average(squares) - r(middle * middle)), average(given.map((v) => r(r(v - middle) ** 2)))];
 }
 
 // ---- the picture
@@ -42,7 +42,7 @@ export function single(x) {
 const FAR = 10000, INK = "color-mix(in srgb,var(--vermilion) 72%,currentColor)";
 const NAMES = Array.from({ length: 32 }, (_, i) => `x${(i >> 4) + 1}${((i >> 2) & 3) + 1}${(i & 3) + 1}`);
 const CHIP = "position:absolute;transform:translate(-50%,-50%);min-width:1.9em;min-height:24px;padding:1px 4px;"
-  + "box-sizing:border-box;border:2px solid var(--gray);border-radius:1em;background:var(--dln-paper);text-align:center;"
+  + "box-sizing:border-box;border:2px solid;border-radius:1em;background:var(--dln-paper);text-align:center;"
   + "touch-action:none;cursor:move;user-select:none;-webkit-user-select:none;font-variant-numeric:tabular-nums";
 const short = (x, digits = 2) => number(Number(x.toFixed(digits)), 3);
 
@@ -92,7 +92,7 @@ function draw({ norms: { width, height, box, nodes, ...panel } }, { values }, { 
     put(slope, { x, y: y + h * 0.87 });
     [hat.textContent, slope.textContent] = [short(made.hats[i]), lit[i] ? short(grads[i], 3) : "0"];
     slope.style.opacity = lit[i] ? 1 : 0.75;
-    hat.style.fontSize = slope.style.fontSize = narrow ? "10.5px" : "13px";
+    [hat.style.fontSize, slope.style.fontSize] = narrow ? ["10.5px", "9.5px"] : ["13px", "13px"];
     const long = grads[i] / most * (w / 2 - 4);
     put(bar, { x: Math.min(x, x + long), y: y + h * 0.92, width: Math.abs(long), height: 3 });
   });
