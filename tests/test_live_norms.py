@@ -164,7 +164,9 @@ def test_far_from_zero_is_told_and_a_goal_is_reached(reader):
     reader.opens("norms.html#cells?norm=instance")
     reader.find("input[id$='-far']").click()
     reader.settle()
-    reached = reader.run("return [...document.querySelectorAll('.goals li')].map((n) => n.classList.contains('reached'))")
+    reached = reader.run(
+        "return [...document.querySelectorAll('.goals li')].map((n) => n.classList.contains('reached'))"
+    )
     assert reached == [False, True]
 
 
