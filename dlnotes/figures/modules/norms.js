@@ -80,7 +80,7 @@ function draw({ norms: { width, height, box, nodes, ...panel } }, { values }, { 
   nodes.cells.forEach(({ name, back, bar, chip, hat, slope }, i) => {
     const x = left(i) + w / 2, y = top(i), chosen = i === at;
     put(back, { x: left(i) + 1, y: y + 1, width: w - 2, height: h - 2 });
-    back.style.fill = lit[i] ? "color-mix(in srgb,var(--sky) 45%,transparent)" : "transparent";
+    back.style.fill = lit[i] ? "color-mix(in srgb,var(--sky) 30%,transparent)" : "transparent";
     back.style.strokeWidth = chosen ? 3 : 1;
     back.style.stroke = chosen ? "var(--vermilion)" : "var(--rule)";
     Object.assign(chip.style, { left: `${x}px`, top: `${y + h * 0.27}px`, fontSize: size });
@@ -91,7 +91,6 @@ function draw({ norms: { width, height, box, nodes, ...panel } }, { values }, { 
     put(hat, { x, y: y + h * 0.66 });
     put(slope, { x, y: y + h * 0.87 });
     [hat.textContent, slope.textContent] = [short(made.hats[i]), lit[i] ? short(grads[i], 3) : "0"];
-    slope.style.opacity = lit[i] ? 1 : 0.75;
     [hat.style.fontSize, slope.style.fontSize] = narrow ? ["10.5px", "9.5px"] : ["13px", "13px"];
     const long = grads[i] / most * (w / 2 - 4);
     put(bar, { x: Math.min(x, x + long), y: y + h * 0.92, width: Math.abs(long), height: 3 });
