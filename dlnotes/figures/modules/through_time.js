@@ -1,6 +1,6 @@
 // Up to sixteen tokens: how much gradient of the last one's answer still reaches the one that is picked, in an RNN,
 // through a gate, by attention.
-import { clamp, element, hands, live, number, put, stroke, svg } from "./live.js";
+import { clamp, element, hands, live, number, put, raised, stroke, svg } from "./live.js";
 
 // ---- the mathematics
 
@@ -24,7 +24,7 @@ export function reach({ n, token, w, bias, score }) {
 const INKS = ["var(--vermilion)", "var(--green)", "var(--blue)"], LANES = [0.34, 0.6, 0.93], TOKENS = 0.1;
 const HANDLE = "position:absolute;width:44px;height:44px;margin:-22px;border-radius:50%;touch-action:none;cursor:ew-resize";
 const column = (i, length, width) => (i - 0.5) / length * (width - 24) + 12;
-const power = (base, k) => `${base < 0 ? `(${number(base)})` : number(base)}^${k}`;
+const power = (base, k) => (base < 0 ? `(${number(base)})` : number(base)) + raised(k);
 
 function build({ svg: root, box, nodes }, own) {
   nodes.dots = svg("g", {}, root);
