@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pytest
@@ -121,4 +122,4 @@ def test_the_kernel_fits(reader, path, width):
         assert head.rect["x"] + head.rect["width"] <= panel["x"] + panel["width"]
         assert head.rect["y"] + head.rect["height"] <= panel["y"] + panel["height"]
     boxes = [head.rect for head in heads(reader)]
-    assert all(a["x"] + a["width"] <= b["x"] for a, b in zip(boxes, boxes[1:], strict=False) if a["y"] == b["y"])
+    assert all(a["x"] + a["width"] <= b["x"] for a, b in pairwise(boxes) if a["y"] == b["y"])

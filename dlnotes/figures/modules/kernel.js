@@ -116,7 +116,7 @@ export default {
       along: (event, node) => 3 * event.clientX / node.parentNode.getBoundingClientRect().width * TOP,
     });
     return live({ model, el }, {
-      panels: [{ name: "heads", small: true, ratio: 1.15 }, { name: "pictures", ratio: 2.4 }],
+      panels: [{ name: "heads", ratio: 1.15 }, { name: "pictures", ratio: 2.4 }],
       shown: () => [own.picked, "alpha", "cut"],
       draw: (panels, state, found) => {
         drawHeads(panels.heads, state, found, own);
