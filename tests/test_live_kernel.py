@@ -123,3 +123,12 @@ def test_the_kernel_fits(reader, path, width):
         assert head.rect["y"] + head.rect["height"] <= panel["y"] + panel["height"]
     boxes = [head.rect for head in heads(reader)]
     assert all(a["x"] + a["width"] <= b["x"] for a, b in pairwise(boxes) if a["y"] == b["y"])
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("path", ["kernel-en", "kernel-zh"])
+def test_the_kernel_is_accessible(reader, path, colours):
+    for state in ("", "#kernel?cut=6&w5=-1.5&alpha=20"):
+        reader.opens(f"{path}.html{state}", size=(390, 800), colours=colours)
+        reader.run("document.documentElement.dataset.theme = arguments[0]", colours)
+        assert reader.violations() == []
