@@ -48,6 +48,7 @@ chapter: $(READY)  ## write the skeleton of a chapter: make chapter NAME=part/na
 bench: $(READY)  ## measure optimizers, norms and attention beside torch and the peers that are installed, and the loop
 	$(BIN)/python benchmarks/optimizers.py
 	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/loop.py
 
 setup: $(READY)
