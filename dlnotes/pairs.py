@@ -2,6 +2,7 @@ r"""Sentence pairs from files: read with every fault told by its line, and split
 
 import codecs
 import random
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,11 +81,12 @@ def _decoded(path: Path, encoding: str | None) -> str:
     marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     encoding = marked if encoding is None else encoding
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).removeprefix("\ufeff")  # the mark is no part of the first sentence
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        cure = "; say encoding=…, for old Chinese files often 'gb18030'" if encoding == "utf-8" else ""
-        wrong = data[error.start : error.start + 1].hex()
+        before = error.object[: error.start].decode(encoding, "replace")  # in UTF-16 the byte of "\n" is in 上 too
+        line = before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
+        cure = "; say encoding=…, for old Chinese files often 'gb18030'" if marked == encoding == "utf-8" else ""
+        wrong = error.object[error.start : error.start + 1].hex()
         raise ValueError(f"{path}: line {line} is not {encoding}, the byte 0x{wrong} in it{cure}") from error
 
 
@@ -126,6 +128,8 @@ def _compiled(path: Path) -> tuple[list[Pair], list[tuple[int, str]], int]:
         found = compiled(path.read_bytes())
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: a message is not {error.encoding}, the encoding that it names") from error
+    except LookupError as error:
+        raise LookupError(f"{path}: {error}, which its header names") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return *_checked(found), len(found)
@@ -147,7 +151,8 @@ def _checked(found: Sequence[Entry]) -> tuple[list[Pair], list[tuple[int, str]]]
 def split_pairs(pairs: Sequence[Pair], held_out: float = 0.1, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
     r"""Pairs to learn from and pairs held out, at random; no sentence, of either language, is in both.
 
-    Pairs that share a sentence stay together. Capitals and white space make no other sentence.
+    Pairs that share a sentence stay together. Capitals, white space, how an accent was typed and the form of an
+    apostrophe make no other sentence.
 
     Args:
         pairs: source and target.
@@ -191,7 +196,8 @@ def leaks(train: Iterable[Pair], held_out: Iterable[Pair]) -> list[Pair]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
+    """A sentence as :func:`dlnotes.text.words` sees it: what has the same tokens is the same."""
+    return " ".join(unicodedata.normalize("NFC", text.lower()).replace("’", "'").split())
 
 
 def _groups(pairs: Sequence[Pair]) -> list[int]:

@@ -250,3 +250,44 @@ def test_bad_splits():
         split_pairs(GOOD, 0.1)
     with pytest.raises(ValueError, match="0 pairs in 0 groups"):
         split_pairs([], 0.1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16", None])
+@pytest.mark.parametrize("suffix", ["tsv", "po"])
+def test_the_mark_at_the_beginning_is_in_no_sentence(tmp_path, encoding, suffix):
+    path = tmp_path / f"a.{suffix}"
+    text = "\ufeffHi\t嗨\n" if suffix == "tsv" else '\ufeffmsgid "Hi"\nmsgstr "嗨"\n'
+    path.write_bytes(text.encode("utf-16-le" if encoding and "16" in encoding else "utf-8"))
+    assert read_pairs(path, encoding=encoding) == [("Hi", "嗨")]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xef\xbb\xbf\nb\n\xff\tb\n", "line 3 is not utf-8-sig, the byte 0xff in it"),
+        ("上\t上\r\n上\t上\r\n".encode("utf-16") + b"\x00\xd8\x20\x00", "line 3 is not utf-16, the byte 0x00 in it"),
+        (b"a\tb\rc\td\r\xff\tx", "line 3 is not utf-8, the byte 0xff in it; say encoding"),
+    ],
+)
+def test_what_cannot_be_decoded_is_told_by_its_line_and_byte(tmp_path, data, words):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=words):
+        read_pairs(path)
+
+
+def test_leaks_see_through_how_a_letter_was_typed():
+    known = [("Le café, it's", "咖啡"), ("a", "b")]
+    held_out = [("le cafe\u0301, it’s", "别的"), ("c", "d")]
+    assert leaks(known, held_out) == held_out[:1]
+    train, test = split_pairs([*known, *held_out], 0.5)
+    assert not leaks(train, test)
+
+
+def test_a_compiled_catalogue_of_no_encoding_names_the_file(tmp_path):
+    header = b"charset=CHARSET"
+    data = struct.pack("<9I", 0x950412DE, 0, 1, 28, 36, 0, 0, 0, 44) + struct.pack("<2I", len(header), 45)
+    path = tmp_path / "a.mo"
+    path.write_bytes(data + b"\0" + header + b"\0")
+    with pytest.raises(LookupError, match=r"a.mo: unknown encoding: CHARSET, which its header names"):
+        read_pairs(path)
