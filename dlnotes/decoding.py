@@ -5,7 +5,7 @@ that are not complete. They never write PAD, BEGIN or UNKNOWN.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +15,8 @@ from dlnotes.arguments import check_not_negative, check_whole
 from dlnotes.cache import DecoderCache
 from dlnotes.modes import evaluating
 from dlnotes.text import BEGIN, END, PAD, UNKNOWN
+
+LARGEST = 700  # below the logarithm of the largest float
 
 
 @runtime_checkable
@@ -128,13 +130,16 @@ def beam_search(
         raise TypeError(f"model must be a module, got a {type(model).__name__}")
     check_whole("beams", beams)
     check_not_negative(length_penalty=length_penalty)
-    most = [max_len] * len(src) if isinstance(max_len, int) else list(max_len)
+    most = list(max_len) if isinstance(max_len, Iterable) else [max_len] * len(src)
     if len(most) != len(src):
         raise ValueError(f"max_len must be one number or one for each of {len(src)} sentences, got {len(most)}")
     for number in most:
         check_whole("max_len", number)
     if not most:
         return []
+    length_penalty = float(length_penalty)
+    if length_penalty * math.log(max(most)) > LARGEST:
+        raise ValueError(f"length_penalty must keep {max(most)} ** length_penalty finite, got {length_penalty}")
     found: list[list[Hypothesis]] = [[] for _ in most]
     cut: list[list[Hypothesis]] = [[] for _ in most]
     sentences = list(range(len(most)))  # those under way, in the order of the rows
@@ -202,6 +207,8 @@ class _Prefixes:
         """Log-probabilities of the next token, (rows, vocabulary), of what may not come -inf."""
         new = self.written if self.cache is None else self.written[:, -1:]
         scores = self.model.decode(new, self.memory, self.seen, cache=self.cache)[:, -1]
+        if scores.shape[-1] <= UNKNOWN:
+            raise ValueError(f"model must score the {UNKNOWN + 1} special tokens at least, got {scores.shape[-1]}")
         log_probs = scores.float().log_softmax(dim=-1)
         if log_probs.isnan().any():
             raise FloatingPointError("the model's scores are NaN")

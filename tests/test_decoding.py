@@ -1,6 +1,8 @@
 import itertools
 import math
 
+import jaxtyping
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -213,3 +215,17 @@ def test_bad_arguments():
         model.output.bias[5] = math.nan
     with pytest.raises(FloatingPointError, match="the model's scores are NaN"):
         greedy(model, src, 5)
+
+
+def test_numbers_that_are_none(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no type checker in between
+    src = torch.tensor([[4, 2]])
+    assert greedy(untrained(), src, np.int64(3)) == greedy(untrained(), src, 3)
+    assert greedy(untrained(), src, np.array([3])) == greedy(untrained(), src, 3)
+    with pytest.raises(TypeError, match="max_len must be >= 1, and a whole number"):
+        greedy(untrained(), src, 3.5)
+    with pytest.raises(ValueError, match=r"length_penalty must keep 20 \*\* length_penalty finite, got 400.0"):
+        beam_search(untrained(), src, 20, length_penalty=400)
+    assert all(math.isfinite(found.score) for found in beam_search(untrained(), src, 20, length_penalty=200)[0])
+    with pytest.raises(ValueError, match="model must score the 4 special tokens at least, got 3"):
+        greedy(untrained(vocab=3), src, 3)
