@@ -1,6 +1,7 @@
 r"""A translator from pairs of sentences: taught, asked, judged, kept. :mod:`dlnotes.translate` is its command."""
 
 import hashlib
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, overload
 import torch
 
 from dlnotes import checkpoint
-from dlnotes.arguments import check_whole
+from dlnotes.arguments import check_not_negative, check_whole
 from dlnotes.buckets import pad
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.decoding import Hypothesis, beam_search, greedy
@@ -22,10 +23,12 @@ from dlnotes.teacher import teach
 from dlnotes.text import END, TOKENIZERS, Vocabulary
 
 KIND = "dlnotes translator 1"
+KEPT = ("source", "target", "min_count", "sizes", "longest", "model", "source_tokens", "target_tokens")
 SIZES: dict[str, Any] = {
     "d_model": 64, "nhead": 4, "num_encoder_layers": 2, "num_decoder_layers": 2, "dim_feedforward": 128,
     "dropout": 0.1, "norm_first": True,
 }  # fmt: skip
+GIVEN = ("src_vocab", "tgt_vocab", "padding_idx")  # by the vocabularies
 
 
 class Translator:
@@ -41,7 +44,7 @@ class Translator:
         model: ``None`` before :meth:`fit`. history: of the run, see :class:`~dlnotes.runner.Runner`.
 
     Raises:
-        ValueError: there is no such way to take a language apart.
+        ValueError: there is no such way to take a language apart. TypeError: a size is none of the model's.
 
     >>> _ = torch.manual_seed(0)
     >>> translator = Translator(d_model=32, nhead=2, dim_feedforward=64, dropout=0.0)
@@ -55,6 +58,9 @@ class Translator:
             if given not in TOKENIZERS:
                 raise ValueError(f"{name} must be one of {list(TOKENIZERS)}, got {given!r}")
         check_whole("min_count", min_count)
+        for name in sizes:
+            if name in GIVEN or name not in inspect.signature(Seq2Seq).parameters:
+                raise TypeError(f"sizes must be arguments of Seq2Seq, other than {', '.join(GIVEN)}; got {name}")
         self.source, self.target, self.min_count, self.sizes = source, target, min_count, SIZES | sizes
         self.source_vocabulary, self.target_vocabulary = Vocabulary([]), Vocabulary([])
         self.longest = 0  # source tokens learned from
@@ -71,7 +77,7 @@ class Translator:
     ) -> "Translator":  # fmt: skip
         r"""Learn from pairs, with a new vocabulary and a new model; ``torch.manual_seed`` before it fixes all chance.
 
-        Interrupted, the model stays as far as it has come.
+        Interrupted, the model stays as far as it has come; refused, what was learned before stays.
 
         Args:
             train: pairs of sentences.
@@ -83,13 +89,16 @@ class Translator:
                 a ``folder``, a run that was interrupted there goes on exactly where it was; give it the same pairs.
 
         Raises:
-            ValueError: there are no pairs, or one has an empty side; or an option is out of range.
+            ValueError: there are no pairs, or one has an empty side; or an option is out of range; or ``min_count``
+                leaves no token known. TypeError: what should be a pair of texts is none.
             CheckpointError: the folder holds a run of other pairs or sizes.
 
         A warning says if sentences of ``val`` are among those learned from.
         """
         for name, pairs in (("train", train), ("val", val or [])):
             for number, pair in enumerate(pairs):
+                if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise TypeError(f"{name} must hold pairs (source, target) of text, and {number} is {pair!r}")
                 if not all(text.strip() for text in pair):
                     raise ValueError(
                         f"{name} must hold pairs of sentences, and pair {number} has an empty side: {pair}"
@@ -99,10 +108,24 @@ class Translator:
         if val and (known := leaks(train, val)):
             words = f"{len(known)} of {len(val)} pairs to judge by have a sentence that is learned from"
             warnings.warn(f"{words}: {known[0]} is one", stacklevel=2)
+        before = dict(vars(self))
+        try:
+            return self._fit(train, val, epochs, device, hooks, options)
+        except (ValueError, TypeError, CheckpointError):
+            vars(self).update(before)
+            raise
+
+    def _fit(
+        self, train: Sequence[Pair], val: Sequence[Pair] | None, epochs: int, device: torch.device | str | None,
+        hooks: Sequence[Hook], options: dict[str, Any],
+    ) -> "Translator":  # fmt: skip
         sides = zip(*train, strict=True)
         for side, (name, texts) in enumerate(zip(("source", "target"), sides, strict=True)):
             tokenizer = TOKENIZERS[(self.source, self.target)[side]]
-            setattr(self, f"{name}_vocabulary", Vocabulary.build(map(tokenizer.split, texts), self.min_count))
+            vocabulary = Vocabulary.build(map(tokenizer.split, texts), self.min_count)
+            if not vocabulary.tokens:
+                raise ValueError(f"min_count must leave a token of the {name} known, and {self.min_count} leaves none")
+            setattr(self, f"{name}_vocabulary", vocabulary)
         encoded = self._encoded(train)
         self.longest = max(len(source) for source, _ in encoded)
         self.model = self._new_model().to(default_device() if device is None else device)
@@ -151,6 +174,11 @@ class Translator:
         if self.model is None:
             raise ValueError("there is no model yet: call fit, or Translator.load")
         check_whole("batch_size", batch_size)
+        check_whole("beams", beams)
+        check_not_negative(length_penalty=length_penalty)
+        for number, sentence in enumerate(sentences):
+            if not isinstance(sentence, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"sentences must be text, and {number} is {sentence!r}")
         split = TOKENIZERS[self.source].split
         tokens = [split(sentence) for sentence in sentences]
         found: list[list[Hypothesis]] = [[] for _ in tokens]
@@ -192,7 +220,7 @@ class Translator:
         """
         if self.model is None:
             raise ValueError("there is no model yet: call fit, or Translator.load")
-        state = {name: getattr(self, name) for name in ("source", "target", "min_count", "sizes", "longest")}
+        state = {name: getattr(self, name) for name in KEPT[:5]}
         state |= {"kind": KIND, "model": self.model.state_dict()}
         state |= {f"{name}_tokens": getattr(self, f"{name}_vocabulary").tokens for name in ("source", "target")}
         checkpoint.save(path, state)
@@ -207,6 +235,8 @@ class Translator:
         state = checkpoint.load(path)
         if state.get("kind") != KIND:
             raise CheckpointError(f"{path}: no translator, which Translator.save or the command train writes")
+        if missing := [name for name in KEPT if name not in state]:
+            raise CheckpointError(f"{path}: no whole translator, without {', '.join(missing)}")
         translator = cls(state["source"], state["target"], min_count=state["min_count"], **state["sizes"])
         translator.longest = state["longest"]
         translator.source_vocabulary = Vocabulary(state["source_tokens"])

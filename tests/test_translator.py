@@ -2,6 +2,7 @@ import re
 import signal
 import warnings
 
+import jaxtyping
 import pytest
 import torch
 
@@ -229,3 +230,48 @@ def test_combinations_that_were_never_learned():
     translations = translator.translate([source for source, _ in held_out], beams=1)
     right = sum(found == target for found, (_, target) in zip(translations, held_out, strict=True))
     assert right >= 0.85 * len(held_out)
+
+
+@pytest.mark.parametrize("train", ["abc", [("a", "b", "c")], [("a", None)], [("a",)], ["ab"]])
+def test_what_is_no_pair(train, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no type checker in between
+    with pytest.raises(TypeError, match=r"train must hold pairs \(source, target\) of text, and 0 is "):
+        Translator(**SIZES).fit(train)
+
+
+def test_refused_it_keeps_what_it_has_learned():
+    translator = Translator(**SIZES).fit(TERMS, epochs=1)
+    before = dict(vars(translator))
+    for options in ({"lr": -1.0}, {"epochs": 0}, {"max_tokens": 0}, {"folders": "x"}):
+        with pytest.raises((ValueError, TypeError)):
+            translator.fit([("other words", "别的")], **options)
+        assert all(vars(translator)[name] is value for name, value in before.items())
+
+
+@pytest.mark.parametrize("name", ["src_vocab", "padding_idx", "d_modell"])
+def test_sizes_are_the_models(name):
+    with pytest.raises(TypeError, match=f"sizes must be arguments of Seq2Seq.*; got {name}"):
+        Translator(**{name: 1})
+
+
+def test_a_vocabulary_without_tokens():
+    with pytest.raises(ValueError, match="min_count must leave a token of the source known, and 100 leaves none"):
+        Translator(**SIZES, min_count=100).fit(TERMS)
+
+
+def test_options_are_looked_at_for_nothing_to_translate(trained, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no type checker in between
+    for options, words in (({"beams": 0}, "beams"), ({"beams": 1, "length_penalty": -1.0}, "length_penalty")):
+        with pytest.raises(ValueError, match=words), warnings.catch_warnings(action="ignore"):
+            trained.translate("", **options)
+    with pytest.raises(TypeError, match="beams must be >= 1, and a whole number"):
+        trained.translate("the gradient", beams=True)
+    for sentences in ([None], b"gradient"):
+        with pytest.raises(TypeError, match="sentences must be text, and 0 is "):
+            trained.translate(sentences)
+
+
+def test_a_translator_in_part(tmp_path):
+    checkpoint.save(tmp_path / "t.pt", {"kind": "dlnotes translator 1", "source": "words"})
+    with pytest.raises(CheckpointError, match=r"t.pt: no whole translator, without target, min_count, sizes"):
+        Translator.load(tmp_path / "t.pt")
