@@ -36,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         asked.do(asked)
-    except (OSError, ValueError, LookupError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _train(asked: argparse.Namespace) -> None:
+    if not -(2**63) <= asked.seed < 2**64:
+        raise ValueError(f"seed must be a whole number of 64 bits, got {asked.seed}")
     torch.manual_seed(asked.seed)
     train, val = _pairs(asked)
     print(f"{len(train)} pairs to learn from, {len(val)} held out")

@@ -99,6 +99,11 @@ def test_a_run_goes_on(tmp_path, table, capsys):
         ),
         (["train", "{run}", "--pairs", "{table}", "--encoding", "klingon"], "error: unknown encoding: klingon"),
         (["train", "{run}", "--pairs", "{table}", "--held-out", "2"], "error: held_out must be in [0, 1), got 2.0"),
+        (
+            ["train", "{run}", "--pairs", "{table}", "--seed", str(2**64)],
+            "error: seed must be a whole number of 64",
+        ),
+        (["train", "{run}", "--pairs", "{table}", "--min-count", "999"], "error: min_count must leave a token of"),
     ],
 )
 def test_errors_are_words(tmp_path, table, capsys, arguments, message):
@@ -119,3 +124,10 @@ def test_as_a_command():
     assert done.returncode == 0, done.stderr
     for name in ("train", "translate", "evaluate"):
         assert name in done.stdout
+
+
+def test_a_run_that_diverges_says_so_and_saves_nothing(tmp_path, table, capsys):
+    run = tmp_path / "run"
+    assert main(["train", str(run), "--pairs", table, "--epochs", "2", "--lr", "1e30", *SMALL]) == 1
+    assert "error: iteration 2 (epoch 1): the loss is " in capsys.readouterr().err
+    assert not list(run.iterdir())
