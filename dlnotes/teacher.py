@@ -29,9 +29,10 @@ class TokenLoss:
     Args:
         label_smoothing: :math:`\epsilon` in [0, 1), default 0.
 
-    Equal to :func:`torch.nn.functional.cross_entropy` with ``label_smoothing`` and ``ignore_index=PAD``. A call returns
-    what :class:`~dlnotes.step.TrainStep` wants: ``loss``; ``nll``, the same without smoothing, which compares
-    models; ``count``, the tokens that both are means over, so that batches of any size weigh as they should.
+    Equal to :func:`torch.nn.functional.cross_entropy` with ``label_smoothing`` and ``ignore_index=PAD``; but padding
+    alone has the loss 0, over 0 tokens, where torch's is NaN. A call returns what :class:`~dlnotes.step.TrainStep`
+    wants: ``loss``; ``nll``, the same without smoothing, which compares models; ``count``, the tokens that both are
+    means over, so that batches of any size weigh as they should.
 
     Source: Szegedy et al., *Rethinking the Inception Architecture* (2016), section 7.
 
@@ -50,10 +51,11 @@ class TokenLoss:
         real = target != PAD
         log_probs = output[real].log_softmax(dim=-1)  # (tokens, V): padding takes no time here
         count = real.sum()
-        nll = -log_probs.gather(1, target[real][:, None]).sum() / count
+        tokens = count.clamp(min=1)  # none at all: the loss is 0, and weighs nothing
+        nll = -log_probs.gather(1, target[real][:, None]).sum() / tokens
         loss = nll
         if self.label_smoothing:
-            loss = (1 - self.label_smoothing) * nll - self.label_smoothing * log_probs.mean(dim=-1).sum() / count
+            loss = (1 - self.label_smoothing) * nll - self.label_smoothing * log_probs.mean(dim=-1).sum() / tokens
         return {"loss": loss, "nll": nll.detach(), "count": count}
 
 

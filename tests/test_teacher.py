@@ -123,3 +123,13 @@ def test_bad_numbers():
             teach(new(), pairs(), **{"epochs": 1} | options)
     with pytest.raises(ValueError, match="lengths must hold a pair"):
         teach(new(), [], epochs=1)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_padding_alone_has_no_loss(label_smoothing):
+    output = torch.randn(2, 3, 8, requires_grad=True)
+    losses = TokenLoss(label_smoothing)(output, torch.zeros(2, 3, dtype=torch.long))
+    assert (losses["loss"].item(), losses["nll"].item(), losses["count"].item()) == (0.0, 0.0, 0)
+    losses["loss"].backward()
+    assert output.grad is not None
+    assert not output.grad.any()
