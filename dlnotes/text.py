@@ -10,14 +10,17 @@ from dlnotes.arguments import check_whole
 
 PAD, BEGIN, END, UNKNOWN = range(4)
 SPECIAL = ("<pad>", "<begin>", "<end>", "<unknown>")
-WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:[-']\w+)*|[^\w\s]")
+MARKS = "".join(filter(lambda sign: unicodedata.category(sign)[0] == "M", map(chr, range(0x300, 0x10000))))
+LETTERS = rf"[\w{MARKS}]+"  # accents and vowel signs that are characters of their own belong to their letter
+WORD = re.compile(rf"\d+(?:[.,]\d+)+|{LETTERS}(?:[-']{LETTERS})*|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
     r"""Words in lower case, numbers, and every sign of punctuation by itself.
 
     Hyphens and apostrophes inside a word belong to it; a typographic apostrophe is the plain one. Letters with
-    accents are one character, however they were typed (Unicode's form NFC).
+    accents are one character, however they were typed (Unicode's form NFC); where there is no such
+    character, as for x̂, accents and vowel signs stay with their letter.
 
     >>> words("Self-attention isn't new: it's from 2017!")
     ['self-attention', "isn't", 'new', ':', "it's", 'from', '2017', '!']

@@ -106,3 +106,10 @@ def test_bad_numbers():
         Vocabulary(["a"]).decode([-1])
     with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         Vocabulary.build([], min_count=0)
+
+
+def test_marks_belong_to_their_letters():
+    assert words("the estimate x\u0302 of x\u0304_1") == ["the", "estimate", "x\u0302", "of", "x\u0304_1"]
+    assert words("हिन्दी भाषा।") == ["हिन्दी", "भाषा", "।"]
+    assert words("İstanbul") == ["i\u0307stanbul"]  # what Python's lower makes of it
+    assert words("ภาษาไทย") == ["ภาษาไทย"]
