@@ -63,7 +63,8 @@ def entries(text: str) -> tuple[list[Entry], list[tuple[int, str]]]:
         if not line or line.startswith("#"):
             if entry is not None and any(name.startswith("msgstr") for name in entry.texts):
                 entry, keyword = None, ""
-            fuzzy = (fuzzy and bool(line)) or (line.startswith("#,") and "fuzzy" in line[2:].replace(",", " ").split())
+            fuzzy = fuzzy and bool(line) and not line.startswith("#~")  # an obsolete entry ends as an empty line does
+            fuzzy = fuzzy or (line.startswith("#,") and "fuzzy" in line[2:].replace(",", " ").split())
             continue
         match = LINE.fullmatch(line)
         if match is None:

@@ -291,3 +291,9 @@ def test_a_compiled_catalogue_of_no_encoding_names_the_file(tmp_path):
     path.write_bytes(data + b"\0" + header + b"\0")
     with pytest.raises(LookupError, match=r"a.mo: unknown encoding: CHARSET, which its header names"):
         read_pairs(path)
+
+
+def test_the_guess_of_an_obsolete_entry_is_not_that_of_the_next():
+    found, bad = entries('#, fuzzy\n#~ msgid "x"\n#~ msgstr "y"\nmsgid "a"\nmsgstr "b"\n')
+    assert [entry.pairs() for entry in found] == [[("a", "b")]]
+    assert bad == []
