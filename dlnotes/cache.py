@@ -62,7 +62,8 @@ class KeyValues:
     def select(self, rows: Tensor | Sequence[int]) -> None:
         r"""Go on with these sentences, in this order; one may come more than once, as in a beam."""
         if self.key is not None and self.value is not None:
-            rows = torch.as_tensor(rows, device=self.key.device)
+            dtype = None if isinstance(rows, Tensor) or rows else torch.long  # of no rows torch does not know it
+            rows = torch.as_tensor(rows, dtype=dtype, device=self.key.device)
             self.key, self.value = self.key.index_select(0, rows), self.value.index_select(0, rows)
 
 

@@ -100,3 +100,12 @@ def test_what_does_not_fit_is_refused():
     assert repr(grows) == "KeyValues(fixed=False, key=(3, 4, 1, 2))"
     with pytest.raises(ValueError, match="num_layers must be >= 1, got 0"):
         DecoderCache(0)
+
+
+def test_no_sentence_goes_on():
+    cache = KeyValues()
+    cache.extend(torch.zeros(2, 1, 3, 4), torch.zeros(2, 1, 3, 4))
+    cache.select([])
+    assert cache.key is not None
+    assert cache.key.shape == (0, 1, 3, 4)
+    cache.select(torch.tensor([], dtype=torch.long))
