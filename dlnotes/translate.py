@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--encoding", help="of the file, default UTF-8")
         one.add_argument("--skip-bad", action="store_true", help="leave bad lines out, with a warning")
-        one.add_argument("--held-out", type=float, default=0.1, help="the share held out, default %(default)s")
+        one.add_argument("--held-out", type=float, default=0.1, help="share, as in training; default %(default)s")
         one.add_argument("--reverse", action="store_true", help="from the second language to the first")
     translate = command("translate", _translate, "translate sentences, or the lines of standard input")
     translate.add_argument("sentences", nargs="*", help="to translate")
