@@ -391,7 +391,10 @@ def loop(q, k, v):
     return torch.stack([(k @ one / len(one) ** 0.5).softmax(0) @ v for one in q])
 
 
-@pytest.mark.parametrize("function", [attend, F.scaled_dot_product_attention, Dot(), loop, written(ATTENTION)], ids=str)
+ATTENTIONS = {"ours": attend, "torch": F.scaled_dot_product_attention, "module": Dot(), "loop": loop}
+
+
+@pytest.mark.parametrize("function", [*ATTENTIONS.values(), written(ATTENTION)], ids=[*ATTENTIONS, "written"])
 def test_right_attention_passes(function):
     verdict = check.attention(function)
     assert verdict, verdict
