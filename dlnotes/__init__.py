@@ -23,10 +23,16 @@ Translation:
 - ``teacher``: training a model of tokens. ``decoding``: greedy and beam search. ``scores``: BLEU and chrF.
 - ``translator``: all of it as one object; ``translate``: as a command.
 
+Losses and detection:
+
+- ``losses``: cross-entropies. ``focal``: focal losses. ``regression``: losses of residuals. ``bags``: of bags of boxes.
+- ``boxes``: their forms and overlaps. ``box_losses``: the IoU family. ``suppression``: NMS. ``anchors``: and their codes.
+- ``scenes``: images that the package draws. ``detection``: a detector for them. ``average_precision``: its score.
+
 Training:
 
 - ``step``: one update of supervised training; ``protocol``: what a Runner needs of any update.
-- ``precision``: mixed precision and loss scaling. ``losses``: loss functions.
+- ``precision``: mixed precision and loss scaling.
 - ``runner``: epochs, iterations, the order of events, exact resumption.
 - ``hooks``: the points of a run, early stopping. ``saving``: the hook that writes checkpoints.
 - ``averaging``: a moving average of the weights. ``logs``: lines, bars, CSV, TensorBoard.
@@ -37,7 +43,7 @@ Training:
 
 Exercises:
 
-- ``check``: judges an optimizer that a reader wrote, in words.
+- ``check``: judges an optimizer, a norm or attention that a reader wrote, in words.
 
 Figures:
 
@@ -46,8 +52,9 @@ Figures:
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
 ``normalizing`` (the norms'); ``transforming`` (the Transformer's); ``catalogue`` (the pairs'); ``objective`` (the
-landscape's); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``, ``averaged_mistakes`` (the
-check's); ``arguments`` (everyone's).
+landscape's); ``reduction`` (the losses'); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``,
+``averaged_mistakes``, ``layer_judging``, ``norm_rules``, ``norm_trials``, ``norm_mistakes``, ``attention_trials``,
+``attention_mistakes`` (the check's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"
