@@ -26,7 +26,7 @@ Translation:
 Losses and detection:
 
 - ``losses``: cross-entropies. ``focal``: focal losses. ``regression``: losses of residuals. ``bags``: of bags of boxes.
-- ``boxes``: their forms and overlaps. ``box_losses``: the IoU family. ``suppression``: NMS. ``anchors``: and their codes.
+- ``boxes``: their forms and overlaps. ``box_losses``: the IoU family. ``suppression``: NMS. ``anchors``: their codes.
 - ``scenes``: images that the package draws. ``detection``: a detector for them. ``average_precision``: its score.
 
 Training:
@@ -52,9 +52,9 @@ Figures:
 Behind them: ``batches``, ``buffers``, ``gradients``, ``parts`` (the step's); ``comparing``, ``interrupts``, ``memory``,
 ``randomness``, ``resuming``, ``settings``, ``validation`` (the Runner's); ``archive``, ``files`` (the checkpoint's);
 ``normalizing`` (the norms'); ``transforming`` (the Transformer's); ``catalogue`` (the pairs'); ``objective`` (the
-landscape's); ``reduction`` (the losses'); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``, ``mistakes``,
-``averaged_mistakes``, ``layer_judging``, ``norm_rules``, ``norm_trials``, ``norm_mistakes``, ``attention_trials``,
-``attention_mistakes`` (the check's); ``arguments`` (everyone's).
+landscape's); ``reduction`` (the losses'); ``judging``, ``diagnosis``, ``trials``, ``attempts``, ``rules``,
+``mistakes``, ``averaged_mistakes``, ``layer_judging``, ``norm_rules``, ``norm_trials``, ``norm_mistakes``,
+``attention_trials``, ``attention_mistakes`` (the check's); ``arguments`` (everyone's).
 """
 
 __version__ = "0.1.0"
