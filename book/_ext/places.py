@@ -12,13 +12,12 @@ from chapters import HEADING, tags
 from docutils import nodes
 from editions import LANGUAGES
 from nbformat.v4 import new_markdown_cell
-from reader import INNER_HEADING, read_notebook, with_boxes
+from reader import FENCE, INNER_HEADING, read_edition, with_boxes
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 LOGGER = logging.getLogger(__name__)
-FENCED = re.compile(r"(?ms)^(`{3,}|~{3,}|:{3,}).*?^\1[ \t]*$")
 LINK, ROLE, FORMULA = re.compile(r"\[([^\]]*)\]\([^)]*\)"), re.compile(r"\{[\w:-]+\}`[^`]*`"), re.compile(r"\$[^$]*\$")
 
 
@@ -76,7 +75,7 @@ def section_ids(notebook):
     english = [(number, copy.deepcopy(cell)) for number, cell in enumerate(notebook.cells) if "lang-en" in tags(cell)]
     ids = []
     for cell in with_boxes(english):  # within a box there are no sections
-        for heading in INNER_HEADING.finditer(FENCED.sub("", cell.source)):
+        for heading in INNER_HEADING.finditer(FENCE.sub("", cell.source)):
             name = slug(heading[2])
             count = sum(one == name or re.fullmatch(re.escape(name) + r"-\d+", one) is not None for one in ids)
             ids.append(f"{name}-{count + 1}" if count else name)
@@ -98,7 +97,7 @@ def read_page(text, lang):
     notebook = nbformat.reads(text, as_version=4)
     ids = section_ids(notebook)
     number_pairs(notebook)
-    page = read_notebook(nbformat.writes(notebook), lang)
+    page = read_edition(notebook, lang)
     for cell in page.cells:
         if cell.cell_type == "markdown" and "pair" in cell.metadata:
             head = found[0] if (found := HEADING.match(cell.source)) else ""

@@ -27,7 +27,11 @@ FENCE = re.compile(r"(^(?P<marks>`{3,}|~{3,}|:{3,}).*?^(?P=marks)[ \t]*$)", re.M
 
 def read_notebook(text, lang):
     r"""A myst-nb reader: the notebook as one edition shows it."""
-    notebook = nbformat.reads(text, as_version=4)
+    return read_edition(nbformat.reads(text, as_version=4), lang)
+
+
+def read_edition(notebook, lang):
+    r"""The notebook, which is changed, as one edition shows it."""
     notebook.metadata.pop("widgets", None)
     record = notebook.metadata.pop("redraw", None)  # put there by bilingual.give_record
     if record and record["source"] != code_hash(notebook):
