@@ -1,7 +1,8 @@
-r"""Numbers given as arguments: refused by name, with what came and what was expected."""
+r"""Numbers and choices given as arguments: refused by name, with what came and what was expected."""
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -49,6 +50,18 @@ def check_below_one(**values: Any) -> None:
         check_number(name, value)
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
+    r"""Raise ``ValueError`` for what is none of the ``known``, naming them.
+
+    >>> check_choice("mode", "max.", ("min", "max"))
+    Traceback (most recent call last):
+    ...
+    ValueError: mode must be one of ['min', 'max'], got 'max.'
+    """
+    if value not in known:
+        raise ValueError(f"{name} must be one of {list(known)}, got {value!r}")
 
 
 def check_whole(name: str, value: Any, least: int = 1, *, optional: bool = False) -> None:

@@ -1,7 +1,7 @@
 r"""Taking an optimizer through a trial: where its parameters were after each step, and what went wrong beside."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,21 @@ def _raised(error: Exception, step: int) -> Words:
         )
     en, zh = raised(error, making=not step)
     return en + hint[0], zh + hint[1]
+
+
+def not_tried(missing: Sequence[str]) -> Words:
+    r"""A sentence on the options that code does not take; nothing where it takes all.
+
+    >>> not_tried(["eps"])
+    (' Not tried, because it does not take them: `eps`.', '它不接受的选项没有测试：`eps`。')
+    """
+    names = [f"`{option}`" for option in missing]
+    if not names:
+        return "", ""
+    return (
+        f" Not tried, because it does not take them: {', '.join(names)}.",
+        f"它不接受的选项没有测试：{'、'.join(names)}。",
+    )
 
 
 def raised(error: Exception, making: bool = False) -> Words:

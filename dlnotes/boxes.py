@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from dlnotes.arguments import check_choice
+
 FORMATS = ("xyxy", "xywh", "cxcywh")
 LARGEST = {torch.float32: 1e18, torch.float64: 1e150}  # beyond, an area is infinite or nearly
 
@@ -93,8 +95,7 @@ def box_convert(boxes: Num[Tensor, "*batch 4"], in_fmt: str, out_fmt: str) -> Nu
     tensor([[20., 35., 20., 30.]])
     """
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
-        if fmt not in FORMATS:
-            raise ValueError(f"{name} must be one of {list(FORMATS)}, got {fmt!r}")
+        check_choice(name, fmt, FORMATS)
     x = _fours("boxes", boxes)
     if in_fmt == out_fmt:
         return boxes.clone()

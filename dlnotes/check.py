@@ -151,7 +151,7 @@ def norm(make: Callable[..., Any], like: str) -> Verdict:
     words = f"torch's {like}", f"torch 的 {like}"
     theirs = norm_rules.with_mistakes
     judged = layer_judging.judge(
-        name, words, make, getattr(nn, like), cases, usual, lambda found: theirs(like, found), _not_tried(missing)
+        name, words, make, getattr(nn, like), cases, usual, lambda found: theirs(like, found), missing
     )
     return Verdict(*judged)
 
@@ -192,7 +192,7 @@ def attention(attend: Callable[..., Any]) -> Verdict:
     missing = ["mask"] * (not masks) + ["causal"] * (not causal)
     words = "torch's attention", "torch 的注意力"
     ours = with_mask if needs_mask else attend
-    return Verdict(*layer_judging.judge(_name(attend), words, ours, _attend, cases, usual, theirs, _not_tried(missing)))
+    return Verdict(*layer_judging.judge(_name(attend), words, ours, _attend, cases, usual, theirs, missing))
 
 
 def _name(code: Any) -> str:
@@ -210,11 +210,3 @@ def _callable(name: str, value: Any, wrong: bool) -> None:
     if wrong or not callable(value):
         kind = "a function or a module" if name == "attend" else "a class or a function, not what it makes"
         raise TypeError(f"{name} must be {kind}; got a {type(value).__name__}")
-
-
-def _not_tried(missing: list[str]) -> tuple[str, str]:
-    names = [f"`{option}`" for option in missing]
-    en, zh = ", ".join(names), "、".join(names)
-    return (
-        (f" Not tried, because it does not take them: {en}.", f"它不接受的选项没有测试：{zh}。") if names else ("", "")
-    )

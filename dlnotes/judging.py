@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import Optimizer
 
-from dlnotes.attempts import Outcome, attempt
+from dlnotes.attempts import Outcome, attempt, not_tried
 from dlnotes.diagnosis import named, same, told, walk
 from dlnotes.trials import STEPS, Make, Trial, Words, taken, trials
 
@@ -56,10 +56,8 @@ def judge(make: Make, like: str) -> tuple[bool, str, str]:
         return False, " ".join(filter(None, (start[0], en, why_en))), f"{start[1]}{zh}{why_zh}"
     en = f"`{name}` takes the steps of torch's {like}: {len(results)} trials of {STEPS} steps, equal but for rounding."
     zh = f"`{name}` 走的每一步都与 torch 的 {like} 相同：{len(results)} 组测试，每组 {STEPS} 步，只差舍入误差。"
-    missing = ", ".join(f"`{option}`" for option in torchs if option not in own)
-    if missing:
-        en += f" Not tried, because it does not take them: {missing}."
-        zh += f"它不接受的选项没有测试：{missing.replace(', ', '、')}。"
+    missing = not_tried([option for option in torchs if option not in own])
+    en, zh = en + missing[0], zh + missing[1]
     if not isinstance(results[0].ours.optimizer, Optimizer):
         en += " Nor were groups of parameters tried, as it is no `torch.optim.Optimizer`."
         zh += "它不是 `torch.optim.Optimizer`，所以参数组也没有测试。"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlnotes.attempts import raised
+from dlnotes.attempts import not_tried, raised
 from dlnotes.diagnosis import same, search, told
 from dlnotes.rules import Mistake
 from dlnotes.trials import Array, Words
@@ -73,7 +73,7 @@ def judge(
     cases: Sequence[Case],
     usual: Sequence[Mistake],
     with_mistakes: Callable[[Sequence[Mistake]], Any],
-    not_tried: Words = ("", ""),
+    missing: Sequence[str] = (),
 ) -> tuple[bool, str, str]:
     r"""Whether a candidate gives torch's numbers in all cases, and the answer in English and in Chinese.
 
@@ -85,7 +85,7 @@ def judge(
         cases: from the simplest to the most special.
         usual: the usual mistakes.
         with_mistakes: makes a candidate that has them.
-        not_tried: a sentence on what was not tried, in both languages.
+        missing: options that the candidate does not take, so that they were not tried.
 
     >>> case = Case(("x = 3", "x = 3"), lambda square: iter([(("the square", "平方"), np.array(square(3.0)))]))
     >>> double = Mistake("it doubles", "结果翻了一倍，没有平方", {"y = x * x": "y = x + x"})
@@ -99,7 +99,8 @@ def judge(
         n, gap = len(results), " " if like[1][-1].isascii() else ""
         en = f"`{name}` computes what {like[0]} does: {n} trials, forward and backward, equal but for rounding."
         zh = f"`{name}` 的计算与 {like[1]}{gap}相同：{n} 组测试，前向和反向都只差舍入误差。"
-        return True, f"{en}{not_tried[0]}", f"{zh}{not_tried[1]}"
+        untried = not_tried(missing)
+        return True, f"{en}{untried[0]}", f"{zh}{untried[1]}"
     en, zh = _place(failed[0])
     why_en, why_zh = _reason(failed[0], results, usual, with_mistakes)
     return False, f"`{name}` is not yet {like[0]}. {en}{why_en}", f"`{name}` 还不是 {like[1]}。{zh}{why_zh}"

@@ -3,6 +3,7 @@ r"""What all losses share: they are computed in float32 or better, and are summe
 from jaxtyping import Float
 from torch import Tensor
 
+from dlnotes.arguments import check_choice
 from dlnotes.moments import wide
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -16,8 +17,7 @@ def check_reduction(reduction: str) -> None:
     ...
     ValueError: reduction must be one of ['none', 'mean', 'sum'], got 'max'
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction must be one of {list(REDUCTIONS)}, got {reduction!r}")
+    check_choice("reduction", reduction, REDUCTIONS)
 
 
 def reduce(losses: Float[Tensor, "*batch"], reduction: str) -> Float[Tensor, "*batch"] | Float[Tensor, ""]:

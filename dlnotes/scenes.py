@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dlnotes.arguments import check_not_negative, check_whole
+from dlnotes.arguments import check_choice, check_not_negative, check_whole
 from dlnotes.boxes import box_iou
 
 SHAPES = ("ellipse", "rectangle", "triangle")
@@ -108,8 +108,7 @@ def shape(name: str, box: Float[Tensor, "4"], size: int) -> Bool[Tensor, "size s
             [0, 0, 0, 0],
             [0, 0, 0, 0]], dtype=torch.int32)
     """
-    if name not in SHAPES:
-        raise ValueError(f"name must be one of {list(SHAPES)}, got {name!r}")
+    check_choice("name", name, SHAPES)
     centres = torch.arange(size) + 0.5
     x1, y1, x2, y2 = box.tolist()
     u = ((centres - (x1 + x2) / 2) / ((x2 - x1) / 2))[None]  # (1, size)

@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dlnotes.arguments import check_choice
+
 TOKENIZE = ("zh", "13a", "char", "none")
 
 
@@ -48,8 +50,7 @@ def score(*, translations: Sequence[str], references: Sequence[str], tokenize: s
     ...
     ValueError: references must be as many as translations, 1, got 0
     """
-    if tokenize not in TOKENIZE:
-        raise ValueError(f"tokenize must be one of {list(TOKENIZE)}, got {tokenize!r}")
+    check_choice("tokenize", tokenize, TOKENIZE)
     if len(references) != len(translations):
         raise ValueError(f"references must be as many as translations, {len(translations)}, got {len(references)}")
     if not translations:

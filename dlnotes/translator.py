@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 
 from dlnotes import checkpoint
-from dlnotes.arguments import check_not_negative, check_whole
+from dlnotes.arguments import check_choice, check_not_negative, check_whole
 from dlnotes.buckets import pad
 from dlnotes.checkpoint import CheckpointError
 from dlnotes.decoding import Hypothesis, beam_search, greedy
@@ -55,8 +55,7 @@ class Translator:
 
     def __init__(self, source: str = "words", target: str = "characters", *, min_count: int = 1, **sizes: Any):
         for name, given in (("source", source), ("target", target)):
-            if given not in TOKENIZERS:
-                raise ValueError(f"{name} must be one of {list(TOKENIZERS)}, got {given!r}")
+            check_choice(name, given, TOKENIZERS)
         check_whole("min_count", min_count)
         for name in sizes:
             if name in GIVEN or name not in inspect.signature(Seq2Seq).parameters:
