@@ -1,10 +1,9 @@
 import math
-import subprocess
-import sys
 
 import jaxtyping
 import pytest
 import torch
+from alone import runs_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -445,6 +444,4 @@ for options in ({}, {"causal": True}, {"mask": mask}, {"mask": mask, "causal": T
 
 @pytest.mark.slow
 def test_compiles_as_one_graph():
-    # in a process of its own, where no type checker stands in between
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs_alone(COMPILED)

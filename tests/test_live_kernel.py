@@ -1,18 +1,15 @@
 """The kernel that becomes nine heads, in the page, against torch."""
 
 import math
-import shutil
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from test_book_site import browser, serving  # noqa: F401
-from test_live_page import Reader, document, edition, figure, from_module, numbers
+from test_book_site import browser  # noqa: F401
+from test_live_page import Reader, both_editions, figure, from_module, numbers, standing
 from torch.nn import functional as F
-
-from dlnotes.figures.live import MODULES
 
 pytestmark = pytest.mark.slow
 
@@ -20,21 +17,16 @@ NAMES = [*(f"w{i}" for i in range(1, 10)), "alpha", "cut"]
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kernel")
-    (folder / "blank.html").write_text(document(), encoding="utf-8")
-    for lang, code in (("en", "en"), ("zh", "zh-CN")):
-        html = figure(module="kernel", name="kernel", controls=dict.fromkeys(NAMES), picture=plt.figure(figsize=(5, 4)))
-        (folder / f"kernel-{lang}.html").write_text(document(edition(html, lang, set()), lang=code), encoding="utf-8")
-    shutil.copytree(MODULES, folder / "modules")
-    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    with serving(folder) as host:
-        yield f"{host}/"
+    html = figure(module="kernel", name="kernel", controls=dict.fromkeys(NAMES), picture=plt.figure(figsize=(5, 4)))
+    with standing(folder, both_editions("kernel", html)) as address:
+        yield address
 
 
 @pytest.fixture
-def reader(browser, address):  # noqa: F811
-    return Reader(browser, address)
+def reader(browser, pages):  # noqa: F811
+    return Reader(browser, pages)
 
 
 def by_heads(image, kernel, alpha, cut=0):
@@ -82,7 +74,7 @@ def heads(reader):
 def test_a_weight_is_dragged_by_mouse_by_finger_and_by_keys(reader):
     from selenium.webdriver import ActionChains, Keys
 
-    reader.opens("kernel-en.html")
+    reader.opens("kernel.html")
     weight = heads(reader)[4]
     ActionChains(reader.browser, duration=50).drag_and_drop_by_offset(weight, 40, 0).perform()
     reader.settle()
@@ -103,14 +95,14 @@ def test_a_weight_is_dragged_by_mouse_by_finger_and_by_keys(reader):
 
 
 def test_sharp_heads_are_the_convolution_and_a_cut_head_is_missed(reader):
-    reader.opens("kernel-en.html#kernel?alpha=100")
+    reader.opens("kernel.html#kernel?alpha=100")
     assert "difference between attention and convolution is 0." in reader.text() or "×10⁻" in reader.text()
-    reader.opens("kernel-en.html#kernel?alpha=100&cut=6")
+    reader.opens("kernel.html#kernel?alpha=100&cut=6")
     assert "Head 6 is cut" in reader.text()
     assert "convolution is 2." in reader.text()  # the weight 2 times the brightest pixel, 1
 
 
-@pytest.mark.parametrize("path", ["kernel-en", "kernel-zh"])
+@pytest.mark.parametrize("path", ["kernel", "kernel-zh"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_kernel_fits(reader, path, width):
     reader.opens(f"{path}.html#kernel?w1=-1.99&w9=-1.99", size=(width, 900))
@@ -126,7 +118,7 @@ def test_the_kernel_fits(reader, path, width):
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("path", ["kernel-en", "kernel-zh"])
+@pytest.mark.parametrize("path", ["kernel", "kernel-zh"])
 def test_the_kernel_is_accessible(reader, path, colours):
     for state in ("", "#kernel?cut=6&w5=-1.5&alpha=20"):
         reader.opens(f"{path}.html{state}", size=(390, 800), colours=colours)

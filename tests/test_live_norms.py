@@ -3,14 +3,11 @@
 Needs Chromium and its driver, as the tests of the site do.
 """
 
-import shutil
-
 import pytest
 import torch
-from test_book_site import browser, complaints, serving  # noqa: F401
-from test_live_page import Reader, document, edition, figure, from_module, numbers
+from test_book_site import browser, complaints  # noqa: F401
+from test_live_page import Reader, both_editions, figure, from_module, mean, numbers, standing
 
-from dlnotes.figures.live import MODULES
 from dlnotes.moments import moments, standardize
 
 CELLS = [f"x{n}{c}{p}" for n in (1, 2) for c in (1, 2, 3, 4) for p in (1, 2, 3, 4)]
@@ -33,13 +30,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("norms")
     names = dict.fromkeys(["norm", "groups", "far", *CELLS])
     html = figure(module="norms", name="cells", controls=names, goals=GOALS)
-    (folder / "norms.html").write_text(document(edition(html, "en", set())), encoding="utf-8")
-    (folder / "norms-zh.html").write_text(document(edition(html, "zh", set()), lang="zh-CN"), encoding="utf-8")
-    (folder / "blank.html").write_text(document(), encoding="utf-8")
-    shutil.copytree(MODULES, folder / "modules")
-    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    with serving(folder) as host:
-        yield f"{host}/"
+    with standing(folder, both_editions("norms", html)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -86,12 +78,6 @@ def test_both_variances_round_as_float32_does(reader):
     draw = torch.Generator().manual_seed(1)
     x = torch.cat([offset + 20 * torch.rand(60, 16, generator=draw) for offset in (0, 10_000, 40_000)])
     x[0, :4] = 10_000 + torch.arange(1.0, 5.0)
-
-    def mean(columns):
-        total = columns[:, 0].clone()
-        for column in columns.T[1:]:
-            total += column
-        return total / columns.shape[1]
 
     reader.opens("blank.html", starts=False)
     for numbers_ in (x, x[:, :4]):

@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import textwrap
+from contextlib import contextmanager
 
 import matplotlib.pyplot as plt
 import outputs
@@ -73,6 +74,25 @@ def document(*parts, lang="en", head=""):
     )
 
 
+@contextmanager
+def standing(folder, texts):
+    """The address of pages, {name: text}, that stand in a folder with the modules and the style."""
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    shutil.copytree(MODULES, folder / "modules")
+    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
+    with serving(folder) as host:
+        yield f"{host}/"
+
+
+def both_editions(name, html):
+    """Texts of pages for one figure: a blank one, and the figure in both editions, as `name` and `name-zh`."""
+    pages = {"blank": document()}
+    for path, lang, page in ((name, "en", "en"), (f"{name}-zh", "zh", "zh-CN")):
+        pages[path] = document(edition(html, lang, set()), lang=page)
+    return pages
+
+
 GOALS = [({"arrival": (None, 60)}, "Reach the star in 60 steps.", "60 步之内到星号。")]
 RATES = [0.03, 0.013, 0.018, 1.3, 0.1, 0.24]
 
@@ -109,14 +129,10 @@ def pages(tmp_path_factory):
         "batch": document(edition(four, "en", set())),
         "batch-zh": document(edition(four, "zh", set()), lang="zh-CN"),
     }
-    for name, text in texts.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    shutil.copytree(MODULES, folder / "modules")
-    for language, text in contributed("js", "json"):  # the example of CONTRIBUTING.md stands among the modules
-        (folder / "modules" / f"softmax.{language}").write_text(text, encoding="utf-8")
-    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    with serving(folder) as host:
-        yield f"{host}/"
+    with standing(folder, texts) as address:
+        for language, text in contributed("js", "json"):  # the example of CONTRIBUTING.md stands among the modules
+            (folder / "modules" / f"softmax.{language}").write_text(text, encoding="utf-8")
+        yield address
 
 
 def contributed(*languages):
@@ -1136,16 +1152,18 @@ def test_a_batch_is_normalised_forward_and_back_as_by_torch(reader):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
+def mean(columns):
+    """The mean of each row, added up from left to right as a page does it."""
+    total = columns[:, 0].clone()
+    for column in columns.T[1:]:
+        total += column
+    return total / columns.shape[1]
+
+
 def test_both_variances_round_as_float32_does(reader):
     draw = torch.Generator().manual_seed(1)
     x = torch.cat([offset + 20 * torch.rand(100, 4, generator=draw) for offset in (0, 10_000, 40_000)])
     x[200] = 40_000 + torch.arange(4.0)
-
-    def mean(columns):
-        total = columns[:, 0].clone()
-        for column in columns.T[1:]:
-            total += column
-        return total / 4
 
     middle = mean(x)
     wanted = torch.stack([mean(x * x) - middle * middle, mean((x - middle[:, None]) ** 2)], dim=1)

@@ -3,22 +3,10 @@
 Needs Chromium and its driver, as the other live figures do.
 """
 
-import shutil
-
 import pytest
 import torch
-from test_live_page import (  # noqa: F401
-    MODULES,
-    Reader,
-    browser,
-    complaints,
-    document,
-    edition,
-    figure,
-    from_module,
-    numbers,
-    serving,
-)
+from test_book_site import browser, complaints  # noqa: F401
+from test_live_page import Reader, both_editions, figure, from_module, numbers, standing
 
 from dlnotes.positions import rotate, sinusoidal
 
@@ -30,15 +18,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("positions")
     controls = {"t": None, "k": None, "base": None}
     hands = figure({"base": 100}, module="positions", name="hands", controls=controls, goals=GOALS)
-    pages = {"blank": document()}
-    for path, lang, page in (("positions", "en", "en"), ("positions-zh", "zh", "zh-CN")):
-        pages[path] = document(edition(hands, lang, set()), lang=page)
-    for name, text in pages.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    shutil.copytree(MODULES, folder / "modules")
-    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    with serving(folder) as host:
-        yield f"{host}/"
+    with standing(folder, both_editions("positions", hands)) as address:
+        yield address
 
 
 @pytest.fixture

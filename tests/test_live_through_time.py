@@ -4,14 +4,11 @@ Needs Chromium and its driver, as the tests of the site do.
 """
 
 import random
-import shutil
 
 import pytest
 import torch
-from test_book_site import browser, serving  # noqa: F401
-from test_live_page import Reader, document, edition, figure, from_module, numbers
-
-from dlnotes.figures.live import MODULES
+from test_book_site import browser  # noqa: F401
+from test_live_page import Reader, both_editions, figure, from_module, numbers, standing
 
 NAMES = ("token", "n", "w", "bias", "score")
 GOALS = [({"distance": (15, None), "gate": (0.95, None)}, "Let 95 per cent arrive.", "让 95% 到达。")]
@@ -21,17 +18,8 @@ GOALS = [({"distance": (15, None), "gate": (0.95, None)}, "Let 95 per cent arriv
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("through_time")
     one = figure(module="through_time", name="past", controls=dict.fromkeys(NAMES), goals=GOALS)
-    texts = {
-        "blank": document(),
-        "past": document(edition(one, "en", set())),
-        "past-zh": document(edition(one, "zh", set()), lang="zh-CN"),
-    }
-    for name, text in texts.items():
-        (folder / f"{name}.html").write_text(text, encoding="utf-8")
-    shutil.copytree(MODULES, folder / "modules")
-    shutil.copy(MODULES.parents[2] / "book" / "_static" / "course.css", folder)
-    with serving(folder) as host:
-        yield f"{host}/"
+    with standing(folder, both_editions("past", one)) as address:
+        yield address
 
 
 @pytest.fixture

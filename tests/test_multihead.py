@@ -1,9 +1,8 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
+from alone import runs_alone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -490,6 +489,4 @@ for options in ({}, {"kdim": 4, "vdim": 4}, {"add_bias_kv": True, "add_zero_attn
 
 @pytest.mark.slow
 def test_compiles_as_one_graph():
-    # in a process of its own, where no type checker stands in between
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs_alone(COMPILED)

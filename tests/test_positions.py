@@ -1,10 +1,9 @@
 import math
-import subprocess
-import sys
 
 import jaxtyping
 import pytest
 import torch
+from alone import runs_alone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,6 +187,4 @@ for f, inputs in ((rotate, (x,)), (rotate, (x, places)), (sinusoidal, (places, 7
 
 @pytest.mark.slow
 def test_compile_as_one_graph():
-    # in a process of its own, where no type checker stands in between
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs_alone(COMPILED)

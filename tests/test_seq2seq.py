@@ -1,9 +1,8 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
+from alone import runs_alone
 from torch import nn
 from torch.nn import functional as F
 
@@ -195,6 +194,4 @@ torch.testing.assert_close(*results)
 
 @pytest.mark.slow
 def test_compiles_as_one_graph():
-    # in a process of its own, where no type checker stands in between
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs_alone(COMPILED)

@@ -1,10 +1,9 @@
 import inspect
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
+from alone import runs_alone
 from torch import nn
 from torch.nn import functional as F
 
@@ -286,6 +285,4 @@ for norm_first in (False, True):
 
 @pytest.mark.slow
 def test_compiles_as_one_graph():
-    # in a process of its own, where no type checker stands in between
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    runs_alone(COMPILED)
